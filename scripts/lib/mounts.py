@@ -1,0 +1,264 @@
+"""Directories to work in: a plain one, or a vault of an encrypted filesystem and its mount.
+
+Shared by scripts/bench, scripts/pjdfstest and scripts/fsx. A system is named as on the command line:
+NAME[@PROGRAM][+MOUNT-OPTIONS], for example wardfs, wardfs-xchacha+nowriteback,acl or wardfs@/tmp/old/wardfs.
+Every daemon runs in the foreground as a child of this process, so that its processor time and memory are known
+and none is left behind.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PASSPHRASE = "correct horse battery staple"
+
+
+class Unusable(Exception):
+    """A sentence for the user: why something cannot be run here."""
+
+
+class System:
+    """A plain directory; the encrypted filesystems below differ in how they come to `root`."""
+
+    program = None
+    package = None
+
+    def __init__(self, spec, program, options, home):
+        self.spec = spec
+        self.program = program or self.program
+        self.options = options
+        self.home = Path(home)
+        self.root = self.home / "plain"
+        self.pid = None
+
+    @classmethod
+    def check(cls, program):
+        """Refuses with a sentence if the filesystem cannot be used on this machine."""
+        name = program or cls.program
+        if name and not shutil.which(name):
+            raise Unusable(f"{name} is not installed" + (f" (apt-get install {cls.package})" if cls.package else ""))
+
+    def create(self):
+        self.root.mkdir(parents=True)
+
+    def mount(self):
+        pass
+
+    def unmount(self):
+        pass
+
+    def backing(self):
+        """The directory that is really written to."""
+        return self.root
+
+
+class Mounted(System):
+    """A vault in `home`, served by a daemon on `root`."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.vault = self.home / "vault"
+        self.root = self.home / "mount"
+        self.secret = self.home / "passphrase"
+        self.log = self.home / "log"
+        self.daemon = None
+
+    def backing(self):
+        return self.vault
+
+    def create(self):
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.vault.mkdir()
+        self.root.mkdir()
+        self.secret.write_text(PASSPHRASE + "\n")
+        self.secret.chmod(0o600)
+        self.init()
+
+    def init(self):
+        raise NotImplementedError
+
+    def serve(self):
+        """The command line of the daemon, in the foreground."""
+        raise NotImplementedError
+
+    def environment(self):
+        return os.environ
+
+    def run(self, *command):
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=self.environment())
+        if result.returncode:
+            raise Unusable(f"{self.spec}: {' '.join(command[:2])} failed: {(result.stderr or result.stdout).strip()}")
+
+    def mount(self):
+        before = self.device()
+        with open(self.log, "ab") as log:
+            self.daemon = subprocess.Popen(
+                self.serve(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+            )
+        self.pid = self.daemon.pid
+        deadline = time.monotonic() + 60
+        while self.device() in (before, None):
+            if self.daemon.poll() is not None or time.monotonic() > deadline:
+                raise Unusable(f"{self.spec} did not mount: {self.log.read_text(errors='replace').strip()}")
+            time.sleep(0.002)
+
+    def device(self):
+        """None while a daemon that has ended is still mounted."""
+        try:
+            return os.stat(self.root).st_dev
+        except OSError:
+            return None
+
+    def unmount(self):
+        if self.daemon is None:
+            return
+        try:
+            self.detach()
+            self.daemon.wait(60)
+        finally:
+            if self.daemon.poll() is None:
+                subprocess.run(["fusermount3", "-uqz", self.root], check=False)
+                self.daemon.kill()
+                self.daemon.wait()
+            self.daemon = self.pid = None
+
+    def detach(self):
+        """Something may still look at the mount for a moment (a file manager, an indexer): a few tries."""
+        for attempt in range(50):
+            result = subprocess.run(["fusermount3", "-u", self.root], capture_output=True, text=True)
+            if result.returncode == 0 or self.daemon.poll() is not None:
+                return
+            time.sleep(0.1)
+        raise Unusable(f"{self.spec}: cannot unmount: {result.stderr.strip()}")
+
+
+class Wardfs(Mounted):
+    program = str(Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "wardfs")
+    init_options = ("--cipher", "xaes-256-gcm")
+
+    @classmethod
+    def check(cls, program):
+        if not shutil.which(program or cls.program):
+            raise Unusable(f"{program or cls.program} does not exist; build it first: cargo build --release")
+
+    def init(self):
+        cheap = ("--kdf-memory", "64M", "--kdf-time", "1", "--kdf-parallel", "1")
+        self.run(self.program, "init", str(self.vault), "--passphrase-file", str(self.secret), *cheap, *self.init_options)
+
+    def serve(self):
+        options = ["-o", ",".join(self.options)] if self.options else []
+        return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *options]
+
+
+class WardfsXChaCha(Wardfs):
+    init_options = ("--cipher", "xchacha20-poly1305")
+
+
+class WardfsLarge(Wardfs):
+    init_options = ("--cipher", "xaes-256-gcm", "--chunk-size", "64K")
+
+
+class Gocryptfs(Mounted):
+    program = package = "gocryptfs"
+    init_options = ()
+
+    def init(self):
+        self.run(self.program, "-q", "-init", "-scryptn", "10", "-passfile", str(self.secret), *self.init_options, str(self.vault))
+
+    def serve(self):
+        # Its allow_other is a flag, the other options of mount(8) follow -ko.
+        rest = [option for option in self.options if option != "allow_other"]
+        flags = (["-allow_other"] if "allow_other" in self.options else []) + (["-ko", ",".join(rest)] if rest else [])
+        return [self.program, "-q", "-fg", "-nosyslog", "-passfile", self.secret, *flags, self.vault, self.root]
+
+
+class GocryptfsXChaCha(Gocryptfs):
+    init_options = ("-xchacha",)
+
+
+class Encfs(Mounted):
+    """It makes the volume at the first mount."""
+
+    program = package = "encfs"
+
+    def init(self):
+        pass
+
+    def serve(self):
+        options = ["-o", ",".join(self.options)] if self.options else []
+        return [self.program, "-f", "--standard", f"--extpass=cat {self.secret}", self.vault, self.root, "--", *options]
+
+
+class Cryfs(Mounted):
+    """It makes the volume at the first mount. The passphrase can only be given on standard input."""
+
+    program = package = "cryfs"
+
+    def init(self):
+        pass
+
+    def environment(self):
+        private = {"XDG_CONFIG_HOME": str(self.home / "config"), "XDG_DATA_HOME": str(self.home / "data")}
+        return {**os.environ, "CRYFS_FRONTEND": "noninteractive", "CRYFS_NO_UPDATE_CHECK": "true", **private}
+
+    def serve(self):
+        options = "".join(f" -o {option}" for option in self.options)
+        line = f'exec "$0" -f "$1" "$2"{options} < "$3"'
+        return ["sh", "-c", line, self.program, self.vault, self.root, self.secret]
+
+
+SYSTEMS = {
+    "plain": System,
+    "gocryptfs": Gocryptfs,
+    "gocryptfs-xchacha": GocryptfsXChaCha,
+    "encfs": Encfs,
+    "cryfs": Cryfs,
+    "wardfs": Wardfs,
+    "wardfs-xchacha": WardfsXChaCha,
+    "wardfs-64k": WardfsLarge,
+}
+
+
+def open_system(spec, home, extra_options=()):
+    """The system a specification names, not yet created, its files to be kept in `home`."""
+    match = re.fullmatch(r"([a-z0-9-]+)(?:@([^+]+))?(?:\+(.+))?", spec)
+    kind = SYSTEMS.get(match.group(1)) if match else None
+    if kind is None:
+        raise Unusable(f"'{spec}' is not a known system; there are {', '.join(SYSTEMS)}")
+    options = [*extra_options, *(match.group(3) or "").split(",")]
+    kind.check(match.group(2))
+    return kind(spec, match.group(2), [option for option in options if option], home)
+
+
+@contextlib.contextmanager
+def scratch(directory=None):
+    """A temporary directory that is removed whatever happens, also after SIGTERM or SIGHUP."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    path = Path(tempfile.mkdtemp(prefix="wardfs-", dir=directory))
+    try:
+        yield path
+    finally:
+        # A mount that could not be removed must not be emptied.
+        if any(f" {path}/" in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+            print(f"something is still mounted below {path}; it is left there", file=sys.stderr)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def become_root(why):
+    """Starts the program again through sudo if it does not run as root."""
+    if os.geteuid() == 0:
+        return
+    if not shutil.which("sudo"):
+        raise Unusable(f"root is needed {why}")
+    environment = [f"{name}={os.environ[name]}" for name in ("PATH", "CARGO_TARGET_DIR", "CARGO_HOME") if name in os.environ]
+    os.execvp("sudo", ["sudo", "env", *environment, *sys.argv])

@@ -1,0 +1,127 @@
+//! The command line as a whole: the program, its verbs and the options common to all of them.
+//!
+//! Help and completions are made from these types. What a verb's options mean is decided in the verb's own file.
+
+use clap::{ArgAction, Parser, Subcommand};
+use log::LevelFilter;
+
+use super::{bench, completions, exit, info, init, mount, passwd, umount, version};
+
+/// Encrypted directories
+///
+/// A vault is an ordinary directory that holds only ciphertext: one encrypted file per file. Mounted, it shows its
+/// content as a folder in which every program works; unmounted, it can be copied, synchronised and backed up like
+/// any directory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wardfs",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "'wardfs help VERB' explains one verb, with examples.",
+    after_long_help = after_long_help(),
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+
+    /// Say more about what happens; twice for debugging
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    verbose: u8,
+
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Init(init::InitArgs),
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Info(info::InfoArgs),
+    Passwd(passwd::PasswdArgs),
+    Bench(bench::BenchArgs),
+    Version(version::VersionArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// How much is logged, unless `WARDFS_LOG` says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+    Debug,
+}
+
+impl Verbosity {
+    /// A daemon's log is read later by somebody who was not there, so it says more than a terminal.
+    pub fn level(self, daemon: bool) -> LevelFilter {
+        match self {
+            Self::Quiet => LevelFilter::Error,
+            Self::Normal if daemon => LevelFilter::Info,
+            Self::Normal => LevelFilter::Warn,
+            Self::Verbose => LevelFilter::Info,
+            Self::Debug => LevelFilter::Debug,
+        }
+    }
+}
+
+impl Cli {
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::Debug,
+        }
+    }
+}
+
+fn after_long_help() -> String {
+    format!(
+        "\
+Examples:
+  wardfs init ~/vault               make a vault, with a passphrase
+  wardfs mount ~/vault ~/private    open it as the folder ~/private
+  wardfs umount ~/private           close it
+  wardfs info ~/vault               what kind of vault it is, and who has it mounted
+
+'wardfs help VERB' explains one verb, with examples.
+
+{}",
+        exit::table()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_teaches_with_examples() {
+        for verb in Cli::command().get_subcommands() {
+            let long = verb.clone().render_long_help().to_string();
+            assert!(long.contains("Examples:"), "{}", verb.get_name());
+            assert!(verb.get_about().is_some(), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn no_option_takes_a_secret_as_its_value() {
+        for verb in Cli::command().get_subcommands() {
+            for option in verb.get_arguments() {
+                let name = option.get_id().as_str();
+                assert!(!matches!(name, "passphrase" | "password" | "new_passphrase" | "key"), "{name}");
+            }
+        }
+    }
+}

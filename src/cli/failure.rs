@@ -1,0 +1,112 @@
+//! What a verb says when it cannot do its work: one sentence, perhaps a piece of advice, and the exit code.
+//!
+//! Here the errors of the layers below get their exit codes. No message ever holds a secret.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use super::exit::Exit;
+use crate::fuse::session::MountError;
+use crate::keys::header::UnlockError;
+use crate::store::volume::VolumeError;
+use crate::sys::mount::FuseMountError;
+
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    message: String,
+    advice: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), advice: None }
+    }
+
+    /// What the user can do about it; a whole sentence.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+
+    /// An error of the system without an exit code of its own. `what` completes "cannot …".
+    pub fn io(what: impl fmt::Display, error: &io::Error) -> Self {
+        let exit = match error.kind() {
+            io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, format!("cannot {what}: {error}"))
+    }
+
+    /// What happened to the vault in `dir`.
+    pub fn volume(dir: &Path, error: &VolumeError) -> Self {
+        let dir = dir.display();
+        match error {
+            VolumeError::NotAVault => Self::new(Exit::NotAVault, format!("{dir} is not a wardfs vault"))
+                .advise(format!("To make one there: wardfs init {dir}")),
+            VolumeError::NotEmpty => Self::new(Exit::NotEmpty, format!("{dir} is not empty"))
+                .advise("A new vault needs a directory that is empty or does not exist yet."),
+            VolumeError::HeaderDamaged(_) => Self::new(Exit::HeaderDamaged, format!("{dir}: {error}")).advise(
+                "Restore ~wardfs/volume from a backup of the vault. Without a whole header no passphrase can open it.",
+            ),
+            VolumeError::Unsupported(_) => Self::new(Exit::Unsupported, format!("{dir}: {error}")),
+            VolumeError::Unlock(UnlockError::WrongSecret) => {
+                Self::new(Exit::WrongSecret, format!("wrong passphrase or key file for {dir}"))
+            }
+            VolumeError::Unlock(UnlockError::NoSlotFor(_)) => Self::new(Exit::WrongSecret, format!("{dir}: {error}")),
+            VolumeError::Unlock(UnlockError::Tampered) => Self::new(Exit::Tampered, format!("{dir}: {error}"))
+                .advise("Do not trust this copy of the vault; restore ~wardfs/volume from a backup."),
+            VolumeError::Unlock(UnlockError::Kdf(_)) => Self::new(Exit::KeyDerivation, format!("{dir}: {error}")),
+            VolumeError::Unlock(UnlockError::Invalid(_)) => Self::new(Exit::Usage, format!("{dir}: {error}")),
+            VolumeError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::NotPermitted, format!("{dir}: {error}"))
+            }
+            VolumeError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Self::new(Exit::Failed, format!("{dir}: {error}"))
+                    .advise("It can be mounted for reading: wardfs mount -o ro")
+            }
+            VolumeError::InvalidChunkSize(_) => Self::new(Exit::Usage, format!("{dir}: {error}")),
+            VolumeError::Io { .. } => Self::new(Exit::Failed, format!("{dir}: {error}")),
+        }
+    }
+
+    /// Why there is no mount at `place`. What could be checked beforehand has a better sentence in `place`.
+    pub fn mount(place: &Path, error: &MountError) -> Self {
+        let message = format!("cannot mount on {}: {error}", place.display());
+        match error {
+            MountError::Mount(FuseMountError::Device(_) | FuseMountError::NoHelper) => Self::new(Exit::NoFuse, message),
+            MountError::Mount(FuseMountError::Mount(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::NoFuse, message).advise("In a container, mounting needs the capability SYS_ADMIN.")
+            }
+            MountError::Mount(FuseMountError::Helper(words)) if words.contains("no write access") => {
+                Self::new(Exit::BadMountpoint, message).advise("Users other than root mount on directories of their own.")
+            }
+            MountError::Mount(FuseMountError::Helper(_)) => Self::new(Exit::NotPermitted, message),
+            _ => Self::new(Exit::Failed, message),
+        }
+    }
+
+    /// On standard error, the advice indented on a line of its own.
+    pub fn print(&self) {
+        eprintln!("wardfs: {self}");
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.advice {
+            Some(advice) => write!(f, "\n        {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A warning on standard error, for what the user should know although the work went on.
+pub fn warn(message: impl fmt::Display) {
+    eprintln!("wardfs: warning: {message}");
+}

@@ -1,0 +1,56 @@
+//! The command line: verbs, questions, messages, exit codes and going to the background.
+//!
+//! Only this module prints and ends the process. What a verb does to a vault is done in the layers below.
+
+mod args;
+mod bench;
+mod completions;
+mod daemons;
+pub mod exit;
+mod failure;
+mod info;
+mod init;
+mod kdf;
+mod log;
+mod mount;
+mod output;
+mod passwd;
+mod place;
+mod secret;
+mod serve;
+mod size;
+mod source;
+mod umount;
+mod version;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use exit::Exit;
+
+/// Runs the command line of this process.
+pub fn main() -> Exit {
+    let cli = Cli::parse();
+    let verbosity = cli.verbosity();
+    log::start(verbosity.level(false));
+    let done = match &cli.verb {
+        Verb::Init(args) => init::run(args, verbosity),
+        Verb::Mount(args) => match mount::run(args, verbosity) {
+            Ok(exit) => return exit,
+            Err(failure) => Err(failure),
+        },
+        Verb::Umount(args) => umount::run(args, verbosity),
+        Verb::Info(args) => info::run(args),
+        Verb::Passwd(args) => passwd::run(args, verbosity),
+        Verb::Bench(args) => bench::run(args),
+        Verb::Version(args) => version::run(args),
+        Verb::Completions(args) => completions::run(args),
+    };
+    match done {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            failure.print();
+            failure.exit
+        }
+    }
+}

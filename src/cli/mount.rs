@@ -1,0 +1,245 @@
+//! `wardfs mount`: checks the place, gets the secret, and serves the vault until it is unmounted.
+//!
+//! The order matters. All that can be refused without a secret is refused first, by the process the user started.
+//! Then it forks, because neither keys, locked memory nor threads survive a fork; the child still owns the terminal,
+//! asks, unlocks and mounts, and lets go of the terminal only when the mount is usable.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::args::Verbosity;
+use super::exit::Exit;
+use super::failure::{Failure, warn};
+use super::log::{self as logging, Destination};
+use super::secret::{Role, SecretArgs, SecretPlan};
+use super::serve::Serving;
+use super::{output, place};
+use crate::crypto::VolumeKeys;
+use crate::fuse::options::MountOptions;
+use crate::fuse::session;
+use crate::store::Disk;
+use crate::store::disk::Atime;
+use crate::store::lock::{LockError, Note, VaultLock};
+use crate::store::volume::{Access, Locked, Volume};
+use crate::sys::daemon::{self, Forked, Outcome};
+use crate::sys::secret::{harden_process, lock_all_memory};
+use crate::sys::signals;
+
+/// Show the content of a vault as a folder
+///
+/// Mounts VAULT on MOUNTPOINT, an empty directory, and goes to the background. When the command returns, the mount can
+/// be used; otherwise it has said why not. The daemon ends when the mount is unmounted: 'wardfs umount', umount(8),
+/// or SIGTERM, SIGINT or SIGHUP to the daemon.
+///
+/// Ordinary users mount through fusermount3 and see their mounts alone; with -o allow_other others may enter, as far
+/// as file modes let them.
+///
+/// Messages of the daemon go to the system log (journal), or to --log-file.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Mount options (-o), separated by commas:
+  ro, rw                  change nothing, neither files nor vault [default: rw]
+  allow_other             other users may enter (not root: needs user_allow_other in /etc/fuse.conf)
+  dev, nodev              device nodes work, or not [default: nodev; dev is for root]
+  suid, nosuid            set-user-id is honoured, or not [default: nosuid; suid is for root]
+  exec, noexec            programs can be run, or not [default: exec]
+  noatime, relatime       reading does not change access times, or seldom [default: relatime]
+  acl, noacl              POSIX access control lists are kept, or not [default: noacl]
+  fsname=NAME             first column of the mount table [default: the vault's path]
+  threads=N               requests worked on at the same time, 1 to 64 [default: 4]
+  shared                  the vault may be changed by something else while mounted (a sync tool):
+                          short cache lifetimes, nowriteback
+  writeback, nowriteback  the kernel collects small writes, or not [default: writeback]
+  entry_timeout=TIME      how long the kernel remembers that a name exists [default: 1h; shared: 1s]
+  attr_timeout=TIME       how long it remembers sizes, modes and times [default: 1h; shared: 1s]
+  negative_timeout=TIME   how long it remembers that a name does not exist [default: 1h; shared: 1s]
+  TIME is in seconds, or a number with s, m or h. Words for mount(8) and systemd (defaults, noauto, user, nofail,
+  _netdev, x-...) are accepted and ignored. Anything else is refused.
+
+Examples:
+  wardfs mount ~/vault ~/private
+  wardfs mount /srv/scans /mnt/scans -o allow_other,noatime --keyfile /root/scans.key
+  wardfs mount backup-copy /mnt/check -o ro
+  wardfs mount -f ~/vault ~/private -v                                  stay and show what happens
+  pass show vault | wardfs mount ~/vault ~/private --passphrase-fd 0
+
+If $CREDENTIALS_DIRECTORY holds a file 'wardfs.passphrase' (systemd: LoadCredential=), the passphrase is taken from
+it unless an option says otherwise.")]
+pub struct MountArgs {
+    /// The vault's directory
+    vault: PathBuf,
+
+    /// An empty directory outside the vault
+    mountpoint: PathBuf,
+
+    /// Mount options, separated by commas; 'wardfs help mount' lists them
+    #[arg(short = 'o', value_name = "OPTIONS", action = clap::ArgAction::Append)]
+    options: Vec<String>,
+
+    /// Stay in the foreground; Ctrl-C unmounts
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// Append messages to FILE; without it, the daemon's go to the system log
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    secret: SecretArgs,
+}
+
+/// What the arguments mean, after everything was checked that can be without the secret.
+struct Request {
+    vault: PathBuf,
+    mountpoint: PathBuf,
+    /// The vault as it was typed, for questions.
+    shown: String,
+    options: MountOptions,
+    secret: SecretPlan,
+    log_file: Option<File>,
+    verbosity: Verbosity,
+}
+
+pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
+    harden_process();
+    let request = Request::checked(args, verbosity)?;
+    if args.foreground {
+        return serve_in_foreground(request).map(|()| Exit::Success);
+    }
+    match daemon::fork().map_err(|e| Failure::io("go to the background", &e))? {
+        Forked::Parent(child) => {
+            let outcome = child.wait().map_err(|e| Failure::io("wait for the daemon", &e))?;
+            match outcome {
+                Outcome::Ready => Ok(Exit::Success),
+                Outcome::Failed(code) => Ok(Exit::from_number(code).unwrap_or(Exit::Failed)),
+                Outcome::Died(Some(signal)) => {
+                    Err(Failure::new(Exit::Failed, format!("the daemon was ended by signal {signal} before it had mounted")))
+                }
+                Outcome::Died(None) => Err(Failure::new(Exit::Failed, "the daemon ended before it had mounted")),
+            }
+        }
+        Forked::Child(report) => Ok(serve_in_background(request, report)),
+    }
+}
+
+impl Request {
+    fn checked(args: &MountArgs, verbosity: Verbosity) -> Result<Self, Failure> {
+        let options = MountOptions::parse(&args.options).map_err(|e| {
+            Failure::new(Exit::Usage, e.to_string()).advise("'wardfs help mount' lists the mount options.")
+        })?;
+        let caller = place::caller();
+        options.check_permitted(caller).map_err(|e| Failure::new(Exit::NotPermitted, e.to_string()))?;
+        let vault = place::vault(&args.vault)?;
+        let locked = Locked::open(&vault).map_err(|e| Failure::volume(&vault, &e))?;
+        place::free(&vault)?;
+        let mountpoint = place::mountpoint(&args.mountpoint)?;
+        place::apart(&vault, &mountpoint)?;
+        place::fuse_available(caller)?;
+        let secret = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
+        let log_file = match &args.log_file {
+            None => None,
+            Some(path) => {
+                let opened = logging::open_file(path);
+                Some(opened.map_err(|e| Failure::io(format!("open the log file {}", path.display()), &e))?)
+            }
+        };
+        let shown = args.vault.display().to_string();
+        Ok(Self { vault, mountpoint, shown, options, secret, log_file, verbosity })
+    }
+
+    fn unlock(&self) -> Result<(Locked, Arc<VolumeKeys>), Failure> {
+        let failed = |e| Failure::volume(&self.vault, &e);
+        let (opened, _) = self.secret.try_with(&self.shown, |secret| {
+            // The key derivation starts threads, and these must not take signals from the one that waits for them.
+            let (_blocked, _) = signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+            // Read only now: passwd may have run while the passphrase was typed.
+            let locked = Locked::open(&self.vault).map_err(failed)?;
+            let (_, keys) = locked.unlock(secret).map_err(failed)?;
+            Ok((locked, keys))
+        })?;
+        Ok(opened)
+    }
+
+    /// The volume with the vault's lock held, and locked memory around it.
+    fn open(&self, locked: &Locked, keys: Arc<VolumeKeys>) -> Result<Volume<Disk>, Failure> {
+        let failed = |e| Failure::volume(&self.vault, &e);
+        let (access, atime, note) = if self.options.read_only {
+            (Access::ReadOnly, Atime::Keep, Note::None)
+        } else if self.options.noatime {
+            (Access::ReadWrite, Atime::Keep, Note::Write)
+        } else {
+            (Access::ReadWrite, Atime::Backing, Note::Write)
+        };
+        if locked.used_backup() {
+            warn("the first copy of the volume header is damaged; the second one was used");
+        }
+        if !lock_all_memory() {
+            log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
+        }
+        let lock = VaultLock::acquire(&self.vault, Some(&self.mountpoint), note).map_err(|e| match e {
+            LockError::HeldBy(holder) => place::in_use(&self.vault, holder),
+            LockError::Io(e) => Failure::io(format!("lock the vault {}", self.vault.display()), &e),
+        })?;
+        Volume::open(&self.vault, lock, keys, locked.header(), access, atime).map_err(failed)
+    }
+
+    /// The mounted session, and the signals it will be ended by: blocked before the session starts any thread.
+    fn mount(&self) -> Result<Serving, Failure> {
+        if let Err(e) = daemon::raise_open_file_limit() {
+            log::warn!("the limit of open files stays as it is: {e}");
+        }
+        let (locked, keys) = self.unlock()?;
+        let signals = signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+        let volume = self.open(&locked, keys)?;
+        let session = session::mount(volume, &self.vault, &self.mountpoint, &self.options)
+            .map_err(|e| Failure::mount(&self.mountpoint, &e))?;
+        Serving::start(session, signals)
+    }
+
+    fn log_mounted(&self) {
+        log::info!("mounted {} on {}", self.vault.display(), self.mountpoint.display());
+    }
+}
+
+fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
+    if let Some(file) = request.log_file.take() {
+        logging::switch_to(Destination::File(file));
+    }
+    let serving = request.mount()?;
+    request.log_mounted();
+    if request.verbosity != Verbosity::Quiet {
+        let place = request.mountpoint.display();
+        output::print(&format!("Mounted {} on {place}; Ctrl-C unmounts\n", request.shown))?;
+    }
+    serving.run()
+}
+
+/// The child's whole life after the fork.
+fn serve_in_background(mut request: Request, report: daemon::Report) -> Exit {
+    let log_file = request.log_file.take();
+    let serving = match request.mount() {
+        Ok(serving) => serving,
+        Err(failure) => {
+            failure.print();
+            report.failed(failure.exit.number());
+            return failure.exit;
+        }
+    };
+    logging::switch_to(log_file.map_or(Destination::System, Destination::File));
+    logging::raise(request.verbosity.level(true));
+    if let Err(e) = daemon::detach().and_then(|()| report.ready()) {
+        log::error!("cannot go to the background: {e}");
+        serving.give_up();
+    }
+    request.log_mounted();
+    match serving.run() {
+        Ok(()) => Exit::Success,
+        Err(failure) => {
+            log::error!("{failure}");
+            failure.exit
+        }
+    }
+}

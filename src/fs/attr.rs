@@ -1,0 +1,128 @@
+//! Attributes: reading them as the plaintext object has them, and changing them.
+
+use crate::fs::error::{Error, Result};
+use crate::fs::inodes::ROOT;
+use crate::fs::{Caller, Fs};
+use crate::store::Dir;
+use crate::store::backing::{Attr, Backing, Kind, OpenFor, SetTime, Target};
+
+pub use crate::store::backing::Space;
+
+const SETUID: u32 = libc::S_ISUID;
+const SETGID: u32 = libc::S_ISGID;
+const GROUP_EXEC: u32 = libc::S_IXGRP;
+
+/// What a SETATTR changes.
+#[derive(Debug, Clone, Copy)]
+pub struct SetAttr {
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: SetTime,
+    pub mtime: SetTime,
+}
+
+impl<B: Backing> Fs<B> {
+    pub fn getattr(&self, ino: u64) -> Result<Attr> {
+        if let Some(file) = self.files.get(ino)? {
+            return Ok(file.data.attr(&self.volume)?);
+        }
+        if let Some(dir) = self.dirs.cached(ino)? {
+            return Ok(self.plain_dir_attr(dir.attr(&self.volume)?));
+        }
+        self.at_place(ino, |dir, entry, _| {
+            let attr = self.volume.backing().stat(Target::At(dir.handle(), entry))?;
+            if attr.ino != ino {
+                return Err(Error::Stale);
+            }
+            self.plain_attr(dir, entry, attr)
+        })
+    }
+
+    /// Attributes of an entry as its plaintext object has them.
+    pub(super) fn plain_attr(&self, dir: &Dir<B>, entry: &[u8], attr: Attr) -> Result<Attr> {
+        Ok(match attr.kind() {
+            Kind::File => {
+                let size = match self.files.get(attr.ino)? {
+                    Some(file) => file.data.size(),
+                    None => self.volume.geometry().plain_size_lossy(attr.size),
+                };
+                Attr { size, ..attr }
+            }
+            Kind::Symlink => {
+                Attr { size: self.volume.target_len(dir, entry, &attr)?, ..attr }
+            }
+            Kind::Dir => self.plain_dir_attr(attr),
+            _ => attr,
+        })
+    }
+
+    /// The root has another number, and one subdirectory that is not shown.
+    fn plain_dir_attr(&self, attr: Attr) -> Attr {
+        if attr.ino == self.root_ino {
+            Attr { ino: ROOT, nlink: attr.nlink.saturating_sub(1).max(2), ..attr }
+        } else {
+            attr
+        }
+    }
+
+    pub fn setattr(&self, caller: Caller, ino: u64, set: &SetAttr) -> Result<Attr> {
+        self.volume.check_writable()?;
+        let backing = self.volume.backing();
+        if let Some(size) = set.size {
+            let file = self.enter_file(ino, OpenFor::ReadWrite)?;
+            let done = file
+                .data
+                .set_size(&self.volume, size)
+                .map_err(Error::from)
+                .and_then(|()| self.drop_privileges(caller, file.data.target()));
+            self.leave_file(&file)?;
+            done?;
+        }
+        if let Some(mode) = set.mode {
+            self.on_object(ino, |target| backing.chmod(target, mode & 0o7777))?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.on_object(ino, |target| backing.chown(target, set.uid, set.gid))?;
+        }
+        if (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep) {
+            if let Some(file) = self.files.get(ino)? {
+                // What completes the file comes before its times.
+                file.data.settle(&self.volume)?;
+            }
+            self.on_object(ino, |target| backing.set_times(target, set.atime, set.mtime))?;
+        }
+        self.getattr(ino)
+    }
+
+    /// Clears the set-user-id and set-group-id bits, as a change of content by an ordinary user does.
+    pub(super) fn drop_privileges(&self, caller: Caller, target: Target<'_, B>) -> Result<()> {
+        if caller.uid == 0 {
+            return Ok(());
+        }
+        let backing = self.volume.backing();
+        let mode = backing.stat(target)?.mode;
+        let mut dropped = mode & !SETUID;
+        if mode & GROUP_EXEC != 0 {
+            dropped &= !SETGID;
+        }
+        if dropped != mode {
+            backing.chmod(target, dropped & 0o7777)?;
+        }
+        Ok(())
+    }
+
+    pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
+        self.at_place(ino, |dir, entry, _| {
+            if self.volume.backing().stat(Target::At(dir.handle(), entry))?.ino != ino {
+                return Err(Error::Stale);
+            }
+            Ok(self.volume.read_target(dir, entry)?)
+        })
+    }
+
+    pub fn statfs(&self) -> Result<Space> {
+        Ok(Space { name_max: 255, ..self.volume.backing().space()? })
+    }
+}

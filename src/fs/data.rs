@@ -1,0 +1,126 @@
+//! Open files: reading, writing, syncing, space and holes.
+
+use crate::fs::error::{Error, Result};
+use crate::fs::handles::Fh;
+use crate::fs::{Caller, Fs};
+use crate::store::backing::{Backing, OpenFor, SeekTo, Sync};
+use crate::store::file::Clear;
+
+/// Bytes moved at once by [`Fs::copy_range`].
+const COPY_STEP: u64 = 1 << 20;
+
+impl<B: Backing> Fs<B> {
+    /// Opens a regular file; `flags` as in open(2).
+    pub fn open(&self, ino: u64, flags: i32) -> Result<Fh> {
+        let how = match flags & libc::O_ACCMODE {
+            libc::O_RDONLY => OpenFor::Read,
+            _ => {
+                self.volume.check_writable()?;
+                OpenFor::ReadWrite
+            }
+        };
+        let file = self.enter_file(ino, how)?;
+        self.handles.add_file(file)
+    }
+
+    /// The last use of a handle.
+    pub fn release(&self, fh: Fh) -> Result<()> {
+        let file = self.handles.remove_file(fh)?;
+        self.leave_file(&file)
+    }
+
+    /// Reads until `out` is full or the file ends; answers how many bytes.
+    pub fn read(&self, fh: Fh, off: u64, out: &mut [u8]) -> Result<usize> {
+        Ok(self.file(fh)?.data.read(&self.volume, off, out)?)
+    }
+
+    pub fn write(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
+        Ok(self.file(fh)?.data.write(&self.volume, off, data)?)
+    }
+
+    /// Clears set-user-id and set-group-id after a write by `caller`, where the kernel asks for it.
+    pub fn drop_file_privileges(&self, caller: Caller, fh: Fh) -> Result<()> {
+        let file = self.file(fh)?;
+        self.drop_privileges(caller, file.data.target())
+    }
+
+    /// Makes the file durable, and every name on the way to it readable.
+    pub fn fsync(&self, fh: Fh, what: Sync) -> Result<()> {
+        if self.volume.is_read_only() {
+            return Ok(());
+        }
+        let file = self.file(fh)?;
+        if let Ok((place, others)) = self.inodes.places(file.ino) {
+            self.make_path_durable(place.parent)?;
+            for other in others {
+                self.make_path_durable(other.parent)?;
+            }
+        }
+        Ok(file.data.sync(&self.volume, what)?)
+    }
+
+    /// Whether the kernel may hold pages of the file that were written but not sent.
+    pub fn may_have_dirty_pages(&self, fh: Fh) -> Result<bool> {
+        Ok(self.file(fh)?.data.is_writable())
+    }
+
+    /// The next data or hole at or after `off`; `None` beyond the last.
+    pub fn seek(&self, fh: Fh, off: u64, to: SeekTo) -> Result<Option<u64>> {
+        Ok(self.file(fh)?.data.seek(&self.volume, to, off)?)
+    }
+
+    /// fallocate(2); `mode` as there.
+    pub fn fallocate(&self, caller: Caller, fh: Fh, off: u64, len: u64, mode: i32) -> Result<()> {
+        const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
+        const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
+        const ZERO: i32 = libc::FALLOC_FL_ZERO_RANGE;
+        const ZERO_KEEP: i32 = ZERO | KEEP;
+        if len == 0 {
+            return Err(Error::Invalid);
+        }
+        let file = self.file(fh)?;
+        let (volume, data) = (&self.volume, &file.data);
+        let end = off.checked_add(len).ok_or(crate::store::Error::TooLarge)?;
+        match mode {
+            0 | KEEP => data.reserve(volume, off, len)?,
+            PUNCH => data.clear(volume, Clear::Punch, off, len)?,
+            ZERO | ZERO_KEEP => {
+                data.reserve(volume, off, len)?;
+                data.clear(volume, Clear::ZeroRange, off, len)?;
+            }
+            _ => return Err(Error::Unsupported),
+        }
+        if matches!(mode, 0 | ZERO) && end > data.size() {
+            data.set_size(volume, end)?;
+        }
+        self.drop_privileges(caller, data.target())
+    }
+
+    /// Copies a range between two open files; answers how many bytes.
+    pub fn copy_range(
+        &self,
+        caller: Caller,
+        from: (Fh, u64),
+        to: (Fh, u64),
+        len: u64,
+    ) -> Result<u64> {
+        let (source, target) = (self.file(from.0)?, self.file(to.0)?);
+        let mut buffer = vec![0; len.min(COPY_STEP) as usize];
+        let mut done = 0;
+        while done < len {
+            let step = (len - done).min(COPY_STEP) as usize;
+            let got = source.data.read(&self.volume, from.1 + done, &mut buffer[..step])?;
+            if got == 0 {
+                break;
+            }
+            let written = target.data.write(&self.volume, to.1 + done, &buffer[..got]);
+            match written {
+                Err(_) if done > 0 => break,
+                other => other?,
+            }
+            done += got as u64;
+        }
+        self.drop_privileges(caller, target.data.target())?;
+        Ok(done)
+    }
+}

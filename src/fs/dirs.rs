@@ -1,0 +1,179 @@
+//! Open directories of the vault: a bounded cache of descriptors and ids, and those that programs hold open.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::fs::Fs;
+use crate::fs::error::{Error, Result};
+use crate::fs::inodes::ROOT;
+use crate::store::Dir;
+use crate::store::backing::Backing;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Dirs<B: Backing> {
+    root: Arc<Dir<B>>,
+    cache: Mutex<Cache<B>>,
+    capacity: usize,
+    /// A directory left the cache before its id was durable.
+    evicted_pending: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Cache<B: Backing> {
+    dirs: HashMap<u64, Cached<B>>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Cached<B: Backing> {
+    dir: Arc<Dir<B>>,
+    used: u64,
+    /// How many handles programs hold: such a directory stays, even when it was removed.
+    handles: u32,
+}
+
+impl<B: Backing> Dirs<B> {
+    /// `capacity` is the number of descriptors kept beyond those that are in use.
+    pub fn new(root: Dir<B>, capacity: usize) -> Self {
+        Self {
+            root: Arc::new(root),
+            cache: Mutex::new(Cache { dirs: HashMap::new(), clock: 0 }),
+            capacity,
+            evicted_pending: AtomicBool::new(false),
+        }
+    }
+
+    fn cache(&self) -> Result<MutexGuard<'_, Cache<B>>> {
+        self.cache.lock().map_err(|_| Error::Poisoned)
+    }
+
+    /// The directory, if it is open already.
+    pub fn cached(&self, ino: u64) -> Result<Option<Arc<Dir<B>>>> {
+        if ino == ROOT {
+            return Ok(Some(self.root.clone()));
+        }
+        let mut cache = self.cache()?;
+        cache.clock += 1;
+        let now = cache.clock;
+        Ok(cache.dirs.get_mut(&ino).map(|cached| {
+            cached.used = now;
+            cached.dir.clone()
+        }))
+    }
+
+    /// Adds a directory that was just opened; answers the one that is kept.
+    fn insert(&self, ino: u64, dir: Dir<B>) -> Result<Arc<Dir<B>>> {
+        let mut cache = self.cache()?;
+        cache.clock += 1;
+        let used = cache.clock;
+        let dir = Arc::new(dir);
+        let kept = cache
+            .dirs
+            .entry(ino)
+            .or_insert_with(|| Cached { dir, used, handles: 0 })
+            .dir
+            .clone();
+        if cache.dirs.len() > self.capacity {
+            self.evict(&mut cache);
+        }
+        Ok(kept)
+    }
+
+    /// Closes the half that was unused for longest, so that the cost of choosing is spread.
+    fn evict(&self, cache: &mut Cache<B>) {
+        let mut ages: Vec<u64> = cache.dirs.values().map(|c| c.used).collect();
+        let middle = ages.len() / 2;
+        let (_, median, _) = ages.select_nth_unstable(middle);
+        let median = *median;
+        cache.dirs.retain(|_, cached| {
+            let keep =
+                cached.handles > 0 || cached.used > median || Arc::strong_count(&cached.dir) > 1;
+            if !keep && cached.dir.is_pending() {
+                self.evicted_pending.store(true, Ordering::Release);
+            }
+            keep
+        });
+    }
+
+    /// A program opened the directory.
+    pub fn hold(&self, ino: u64) -> Result<()> {
+        if let Some(cached) = self.cache()?.dirs.get_mut(&ino) {
+            cached.handles += 1;
+        }
+        Ok(())
+    }
+
+    /// A program closed it.
+    pub fn release(&self, ino: u64) -> Result<()> {
+        if let Some(cached) = self.cache()?.dirs.get_mut(&ino) {
+            cached.handles = cached.handles.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// The directory was removed. Its number may be used again as soon as no descriptor holds it.
+    pub fn removed(&self, ino: u64) -> Result<()> {
+        let mut cache = self.cache()?;
+        if cache.dirs.get(&ino).is_some_and(|c| c.handles == 0) {
+            cache.dirs.remove(&ino);
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backing> Fs<B> {
+    /// The directory `ino`, opened along its path if need be.
+    pub(super) fn dir(&self, ino: u64) -> Result<Arc<Dir<B>>> {
+        let mut below = Vec::new();
+        let mut at = ino;
+        let mut dir = loop {
+            if let Some(dir) = self.dirs.cached(at)? {
+                break dir;
+            }
+            let (place, _) = self.inodes.places(at)?;
+            below.push((at, place.name));
+            at = place.parent;
+            if below.len() > 4096 {
+                return Err(Error::Stale);
+            }
+        };
+        while let Some((ino, name)) = below.pop() {
+            let sealed = dir.seal(&self.volume, &name)?;
+            let opened = self.volume.backing().open_dir(dir.handle(), &sealed.entry);
+            let handle = opened.map_err(|e| match e.raw_os_error() {
+                Some(libc::ENOENT | libc::ELOOP) => Error::Stale,
+                _ => e.into(),
+            })?;
+            let opened = Dir::new(handle, ino);
+            if opened.attr(&self.volume)?.ino != ino {
+                return Err(Error::Stale);
+            }
+            dir = self.dirs.insert(ino, opened)?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes every name on the way to directory `ino` readable after a crash.
+    pub(super) fn make_path_durable(&self, ino: u64) -> Result<()> {
+        if self.dirs.evicted_pending.swap(false, Ordering::AcqRel) {
+            self.volume.backing().sync_all()?;
+        }
+        let mut at = ino;
+        for _ in 0..4096 {
+            if let Some(dir) = self.dirs.cached(at)? {
+                dir.make_durable(&self.volume)?;
+            }
+            if at == ROOT {
+                break;
+            }
+            // An inode whose directory is unknown was removed: its names need nothing.
+            let Ok(parent) = self.inodes.parent(at) else {
+                break;
+            };
+            at = parent;
+        }
+        Ok(())
+    }
+}

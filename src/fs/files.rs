@@ -1,0 +1,136 @@
+//! Files in use: one [`DataFile`] per inode, however many handles there are.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use crate::fs::Fs;
+use crate::fs::error::{Error, Result};
+use crate::store::DataFile;
+use crate::store::backing::{Backing, OpenFor, Target};
+
+/// A file in use.
+#[derive(Debug)]
+pub struct OpenFile<B: Backing> {
+    pub ino: u64,
+    pub data: DataFile<B>,
+}
+
+#[derive(Debug)]
+struct Counted<B: Backing> {
+    file: Arc<OpenFile<B>>,
+    users: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Files<B: Backing> {
+    open: RwLock<HashMap<u64, Counted<B>>>,
+}
+
+impl<B: Backing> Default for Files<B> {
+    fn default() -> Self {
+        Self { open: RwLock::default() }
+    }
+}
+
+impl<B: Backing> Files<B> {
+    /// The file, if it is in use.
+    pub fn get(&self, ino: u64) -> Result<Option<Arc<OpenFile<B>>>> {
+        let open = self.open.read().map_err(|_| Error::Poisoned)?;
+        Ok(open.get(&ino).map(|c| c.file.clone()))
+    }
+
+    /// Adds one user, or the file with its first one.
+    fn enter(&self, ino: u64, make: impl FnOnce() -> Result<DataFile<B>>) -> Result<Arc<OpenFile<B>>> {
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        if let Some(counted) = open.get_mut(&ino) {
+            counted.users += 1;
+            return Ok(counted.file.clone());
+        }
+        let file = Arc::new(OpenFile { ino, data: make()? });
+        open.insert(ino, Counted { file: file.clone(), users: 1 });
+        Ok(file)
+    }
+
+    fn join(&self, ino: u64) -> Result<Option<Arc<OpenFile<B>>>> {
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        Ok(open.get_mut(&ino).map(|counted| {
+            counted.users += 1;
+            counted.file.clone()
+        }))
+    }
+
+    fn users(&self, ino: u64) -> Result<u32> {
+        let open = self.open.read().map_err(|_| Error::Poisoned)?;
+        Ok(open.get(&ino).map_or(0, |c| c.users))
+    }
+
+    fn leave(&self, ino: u64) -> Result<()> {
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        if let Some(counted) = open.get_mut(&ino) {
+            counted.users -= 1;
+            if counted.users == 0 {
+                open.remove(&ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// All files in use.
+    pub fn all(&self) -> Result<Vec<Arc<OpenFile<B>>>> {
+        let open = self.open.read().map_err(|_| Error::Poisoned)?;
+        Ok(open.values().map(|c| c.file.clone()).collect())
+    }
+}
+
+impl<B: Backing> Fs<B> {
+    /// Adds a user of the file `ino`. Ends with [`Fs::leave_file`].
+    pub(super) fn enter_file(&self, ino: u64, how: OpenFor) -> Result<Arc<OpenFile<B>>> {
+        if let Some(file) = self.files.join(ino)? {
+            if how == OpenFor::Read || file.data.is_writable() {
+                return Ok(file);
+            }
+            match self.open_backing(ino, how) {
+                Ok(opened) => file.data.make_writable(opened),
+                Err(e) => {
+                    self.files.leave(ino)?;
+                    return Err(e);
+                }
+            }
+            return Ok(file);
+        }
+        let opened = self.open_backing(ino, how)?;
+        let volume = &self.volume;
+        // Its size is read where no one can be writing to it: whoever writes is in the table.
+        let file = self.files.enter(ino, || {
+            let attr = volume.backing().stat(Target::File(&opened))?;
+            Ok(DataFile::open(volume, opened, how, &attr))
+        })?;
+        if how == OpenFor::ReadWrite && !file.data.is_writable() {
+            // Someone else opened it for reading in between.
+            file.data.make_writable(self.open_backing(ino, how)?);
+        }
+        Ok(file)
+    }
+
+    /// Adds a file that was just created, with its first user.
+    pub(super) fn enter_new_file(&self, ino: u64, created: B::File) -> Result<Arc<OpenFile<B>>> {
+        self.files.enter(ino, || Ok(DataFile::create(&self.volume, created)))
+    }
+
+    /// Ends what [`Fs::enter_file`] began. The last user completes the file first.
+    pub(super) fn leave_file(&self, file: &OpenFile<B>) -> Result<()> {
+        if self.files.users(file.ino)? == 1 {
+            self.volume.close_file(&file.data);
+        }
+        self.files.leave(file.ino)
+    }
+
+    fn open_backing(&self, ino: u64, how: OpenFor) -> Result<B::File> {
+        self.at_place(ino, |dir, entry, _| {
+            let file = self.volume.backing().open(dir.handle(), entry, how)?;
+            let attr = self.volume.backing().stat(Target::File(&file))?;
+            if attr.ino == ino { Ok(file) } else { Err(Error::Stale) }
+        })
+    }
+}

@@ -1,0 +1,85 @@
+//! Removing and renaming entries.
+
+use std::sync::Arc;
+
+use crate::fs::Fs;
+use crate::fs::error::{Error, Result};
+use crate::store::Dir;
+use crate::store::backing::{Attr, Backing, Kind, RenameMode, Target};
+
+impl<B: Backing> Fs<B> {
+    pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
+        let dir = self.dir(parent)?;
+        let was = self.volume.remove(&dir, name)?;
+        self.inodes.removed(was.ino, parent, name, was.nlink <= 1)
+    }
+
+    pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
+        let dir = self.dir(parent)?;
+        let (victim, attr) = self.open_entry(parent, &dir, name)?;
+        let victim = victim.ok_or(Error::NotDirectory)?;
+        self.volume.remove_dir(&dir, name, &victim)?;
+        self.dirs.removed(attr.ino)?;
+        self.inodes.removed(attr.ino, parent, name, true)
+    }
+
+    pub fn rename(
+        &self,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        mode: RenameMode,
+    ) -> Result<()> {
+        let (old_dir, new_dir) = (self.dir(from.0)?, self.dir(to.0)?);
+        let (_, moved) = old_dir.lookup(&self.volume, from.1)?;
+        let target = match self.open_entry(to.0, &new_dir, to.1) {
+            Err(e) if e.is_not_found() => None,
+            other => Some(other?),
+        };
+        let replaced = target.as_ref().and_then(|(dir, _)| dir.as_deref());
+        if from.0 != to.0 {
+            self.make_path_durable(to.0)?;
+        }
+        self.volume.rename((&old_dir, from.1), (&new_dir, to.1), mode, replaced)?;
+        match (mode, target) {
+            (_, Some((_, other))) if other.ino == moved.ino => Ok(()),
+            (RenameMode::Exchange, Some((_, other))) => {
+                self.inodes.moved(other.ino, to, from)?;
+                self.inodes.moved(moved.ino, from, to)
+            }
+            (_, target) => {
+                if let Some((dir, was)) = target {
+                    if dir.is_some() {
+                        self.dirs.removed(was.ino)?;
+                    }
+                    let last = dir.is_some() || was.nlink <= 1;
+                    self.inodes.removed(was.ino, to.0, to.1, last)?;
+                }
+                self.inodes.moved(moved.ino, from, to)
+            }
+        }
+    }
+
+    /// The attributes of an entry, and its handle if it is a directory.
+    fn open_entry(
+        &self,
+        parent: u64,
+        dir: &Dir<B>,
+        name: &[u8],
+    ) -> Result<(Option<Arc<Dir<B>>>, Attr)> {
+        let (sealed, attr) = dir.lookup(&self.volume, name)?;
+        if attr.kind() != Kind::Dir {
+            return Ok((None, attr));
+        }
+        let opened = match self.dirs.cached(attr.ino)? {
+            Some(open) => open,
+            None if self.inodes.parent(attr.ino).is_ok_and(|p| p == parent) => self.dir(attr.ino)?,
+            None => {
+                let handle = self.volume.backing().open_dir(dir.handle(), &sealed.entry)?;
+                Arc::new(Dir::new(handle, attr.ino))
+            }
+        };
+        // What was looked up and what was opened must be one directory.
+        let same = self.volume.backing().stat(Target::Dir(opened.handle()))?.ino == attr.ino;
+        if same { Ok((Some(opened), attr)) } else { Err(Error::Stale) }
+    }
+}

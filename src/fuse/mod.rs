@@ -1,0 +1,10 @@
+//! The kernel's side: the only user of `fuser`. Each request is converted, answered by one call to [`crate::fs`], and
+//! replied to.
+//!
+//! No POSIX rule and no error code is decided here.
+
+mod convert;
+mod handlers;
+pub mod options;
+mod seeker;
+pub mod session;

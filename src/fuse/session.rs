@@ -1,0 +1,119 @@
+//! A mount: from the unlocked volume to the last request.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use fuser::{Config, SessionACL};
+
+use crate::fs::{self, Fs};
+use crate::fuse::handlers::{Policy, Shell};
+use crate::fuse::options::MountOptions;
+use crate::fuse::seeker::Seeker;
+use crate::store::{Disk, Volume};
+use crate::sys::mount::{FuseMountError, KernelMount, Mounted, fuse_mount};
+
+/// Open directories kept at most, whatever the limit on descriptors.
+const CACHED_DIRS_MAX: usize = 8192;
+
+/// Why a volume could not be mounted.
+#[derive(Debug)]
+pub enum MountError {
+    Mount(FuseMountError),
+    /// The kernel and the daemon could not agree.
+    Handshake(io::Error),
+    Fs(fs::Error),
+}
+
+impl std::fmt::Display for MountError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Mount(e) => e.fmt(f),
+            Self::Handshake(e) => write!(f, "the kernel's FUSE protocol is not understood: {e}"),
+            Self::Fs(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MountError {}
+
+/// A mounted volume that waits to be served.
+#[derive(Debug)]
+pub struct Session {
+    session: fuser::Session<Shell>,
+    fs: Arc<Fs<Disk>>,
+    mounted: Mounted,
+}
+
+/// Mounts `volume`; returns when the mount exists and the kernel has agreed on the protocol.
+///
+/// `source` is the first column of the mount table.
+pub fn mount(
+    volume: Volume<Disk>,
+    source: &Path,
+    mountpoint: &Path,
+    options: &MountOptions,
+) -> Result<Session, MountError> {
+    // Modes arrive with the caller's umask applied.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let config = fs::Config {
+        own_as_caller: rustix::process::geteuid().is_root(),
+        acl: options.acl,
+        cached_dirs: cached_dirs(),
+    };
+    let fs = Arc::new(Fs::new(volume, config).map_err(MountError::Fs)?);
+    let seeker = Seeker::start().map_err(MountError::Handshake)?;
+    let shell = Shell {
+        fs: fs.clone(),
+        policy: Policy {
+            entry_ttl: options.entry_timeout,
+            attr_ttl: options.attr_timeout,
+            negative_ttl: options.negative_timeout,
+            writeback: options.writeback,
+            shared: options.shared,
+            acl: options.acl,
+        },
+        seeker: seeker.clone(),
+    };
+    let source = options.fsname.clone().map_or_else(|| source.into(), OsString::from);
+    let request = KernelMount {
+        source,
+        read_only: options.read_only,
+        dev: options.dev,
+        suid: options.suid,
+        exec: options.exec,
+        noatime: options.noatime,
+        allow_other: options.allow_other,
+    };
+    let made = fuse_mount(mountpoint, &request).map_err(MountError::Mount)?;
+    let mut config = Config::default();
+    config.n_threads = Some(options.threads.get());
+    config.clone_fd = options.threads.get() > 1;
+    // Who may enter is checked by the kernel; the binding's own check would refuse the kernel's write-back.
+    let session = fuser::Session::from_fd(shell, made.fd, SessionACL::All, config)
+        .map_err(MountError::Handshake)?;
+    seeker.connect(session.notifier());
+    Ok(Session { session, fs, mounted: made.mounted })
+}
+
+/// A quarter of the descriptors this process may open.
+fn cached_dirs() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let soft = limit.current.map_or(usize::MAX, |n| n as usize);
+    (soft / 4).clamp(16, CACHED_DIRS_MAX)
+}
+
+impl Session {
+    /// What removes the mount, from another thread.
+    pub fn mounted(&self) -> Mounted {
+        self.mounted.clone()
+    }
+
+    /// Serves requests until the filesystem is unmounted, and leaves the volume clean.
+    pub fn run(self) -> io::Result<()> {
+        let served = self.session.run();
+        let closed = self.fs.close().map_err(|e| io::Error::other(e.to_string()));
+        served.and(closed)
+    }
+}

@@ -1,0 +1,110 @@
+//! The two copies of the volume header on the disk.
+//!
+//! Both hold the same bytes: an older copy would keep a replaced passphrase alive. They are written one after the other,
+//! each by temporary file, fsync, rename and fsync of the directory, so that one of them is whole at any moment.
+
+use std::io;
+
+use crate::format::volume::VolumeHeader;
+use crate::store::backing::{Backing, OpenFor, Sync};
+use crate::store::layout::{HEADER, HEADER_BACKUP, META_DIR, TMP_DIR};
+use crate::store::volume::VolumeError;
+
+/// Larger headers are not read.
+const SIZE_MAX: usize = 2 << 20;
+
+/// A header as found.
+#[derive(Debug)]
+pub struct Found {
+    pub header: VolumeHeader,
+    /// The first copy was missing or damaged.
+    pub from_backup: bool,
+}
+
+/// Reads the first copy, or the second one where the first is damaged.
+pub fn read<B: Backing>(backing: &B) -> Result<Found, VolumeError> {
+    let root = backing.root().map_err(|e| VolumeError::io("open the vault", e))?;
+    let meta = match backing.open_dir(&root, META_DIR.as_bytes()) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotAVault),
+        other => other.map_err(|e| VolumeError::io("open ~wardfs", e))?,
+    };
+    let first = match read_copy(backing, &meta, HEADER) {
+        Ok(header) => return Ok(Found { header, from_backup: false }),
+        Err(e @ VolumeError::Unsupported(_)) => return Err(e),
+        Err(e) => e,
+    };
+    match (first, read_copy(backing, &meta, HEADER_BACKUP)) {
+        (_, Ok(header)) => Ok(Found { header, from_backup: true }),
+        (_, Err(e @ VolumeError::Unsupported(_))) => Err(e),
+        (VolumeError::NotAVault, Err(VolumeError::NotAVault)) => Err(VolumeError::NotAVault),
+        (VolumeError::NotAVault, Err(e)) | (e, Err(_)) => Err(e),
+    }
+}
+
+fn read_copy<B: Backing>(
+    backing: &B,
+    meta: &B::Dir,
+    name: &str,
+) -> Result<VolumeHeader, VolumeError> {
+    let bytes = read_bytes(backing, meta, name)?;
+    VolumeHeader::decode(&bytes).map_err(VolumeError::from_format)
+}
+
+fn read_bytes<B: Backing>(backing: &B, meta: &B::Dir, name: &str) -> Result<Vec<u8>, VolumeError> {
+    let fail = |e| VolumeError::io("read the volume header", e);
+    let file = match backing.open(meta, name.as_bytes(), OpenFor::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotAVault),
+        other => other.map_err(fail)?,
+    };
+    let len = backing.stat(crate::store::backing::Target::File(&file)).map_err(fail)?.size;
+    let mut bytes = vec![0; (len as usize).min(SIZE_MAX)];
+    let got = backing.read_at(&file, &mut bytes, 0).map_err(fail)?;
+    bytes.truncate(got);
+    Ok(bytes)
+}
+
+/// Makes both copies hold `header`, durably.
+pub fn write<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), VolumeError> {
+    let bytes = header.encode();
+    let write = || -> io::Result<()> {
+        let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;
+        let tmp = backing.open_dir(&meta, TMP_DIR.as_bytes())?;
+        for name in [HEADER, HEADER_BACKUP] {
+            replace(backing, &tmp, &meta, name.as_bytes(), &bytes)?;
+        }
+        Ok(())
+    };
+    write().map_err(|e| VolumeError::io("write the volume header", e))
+}
+
+/// Rewrites a second copy that differs from the first, as an interrupted [`write`] leaves it, or a damaged first one.
+pub fn heal<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), VolumeError> {
+    let fail = |e| VolumeError::io("read the volume header", e);
+    let root = backing.root().map_err(fail)?;
+    let meta = backing.open_dir(&root, META_DIR.as_bytes()).map_err(fail)?;
+    let wanted = header.encode();
+    let whole = |name| read_bytes(backing, &meta, name).is_ok_and(|bytes| bytes == wanted);
+    if whole(HEADER) && whole(HEADER_BACKUP) {
+        return Ok(());
+    }
+    log::warn!("the two copies of the volume header differ; both are written anew");
+    write(backing, header)
+}
+
+fn replace<B: Backing>(
+    backing: &B,
+    tmp: &B::Dir,
+    into: &B::Dir,
+    name: &[u8],
+    bytes: &[u8],
+) -> io::Result<()> {
+    match backing.unlink(tmp, name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let file = backing.create(tmp, name, 0o600)?;
+    backing.write_at(&file, bytes, 0).map_err(|(_, e)| e)?;
+    backing.sync(&file, Sync::All)?;
+    backing.rename((tmp, name), (into, name), crate::store::backing::RenameMode::Replace)?;
+    backing.sync_dir(into)
+}

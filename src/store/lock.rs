@@ -1,0 +1,110 @@
+//! A vault is served by one process at a time: an exclusive `flock` on `~wardfs/lock`, with a note of who holds it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::store::layout;
+
+/// Who has a vault mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub host: String,
+    pub mountpoint: Option<PathBuf>,
+    /// Seconds since 1970.
+    pub since: u64,
+}
+
+/// The held lock; free again when dropped or when the process ends.
+#[derive(Debug)]
+pub struct VaultLock {
+    _file: Option<File>,
+}
+
+/// Why a vault could not be locked.
+#[derive(Debug)]
+pub enum LockError {
+    /// `None` where the holder left no note, as a read-only mount does.
+    HeldBy(Option<Holder>),
+    Io(io::Error),
+}
+
+/// Whether the holder may leave a note in the vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    Write,
+    /// A read-only mount changes nothing in the vault.
+    None,
+}
+
+impl VaultLock {
+    /// The file that carries the lock of the vault.
+    pub fn path(vault: &Path) -> PathBuf {
+        layout::lock(vault)
+    }
+
+    /// Locks the vault whose root is `vault`.
+    pub fn acquire(vault: &Path, mountpoint: Option<&Path>, note: Note) -> Result<Self, LockError> {
+        let path = layout::lock(vault);
+        let opened = match note {
+            Note::Write => {
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
+            }
+            Note::None => File::open(&path),
+        };
+        let mut file = match opened {
+            // On read-only media without a lock file no one can write either.
+            Err(e) if note == Note::None && e.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { _file: None });
+            }
+            other => other.map_err(LockError::Io)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(LockError::HeldBy(read_holder(&mut file))),
+            Err(e) => return Err(LockError::Io(e.into())),
+        }
+        if note == Note::Write {
+            write_holder(&mut file, mountpoint).map_err(LockError::Io)?;
+        }
+        Ok(Self { _file: Some(file) })
+    }
+
+    /// Whether some process holds the vault, and who. `None` if it is free.
+    pub fn holder(vault: &Path) -> io::Result<Option<Option<Holder>>> {
+        let mut file = match File::open(layout::lock(vault)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(Some(read_holder(&mut file))),
+            Err(e) => Err(e.into()),
+        }
+    }
+}
+
+fn read_holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let holder = Holder {
+        pid: std::process::id(),
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        mountpoint: mountpoint.map(Path::to_owned),
+        since: since.map_or(0, |d| d.as_secs()),
+    };
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&serde_json::to_vec(&holder)?)
+}

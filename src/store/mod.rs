@@ -1,0 +1,26 @@
+//! Encrypted objects on the backing directory: the volume, its files and directories, and the rules by which they
+//! become durable.
+//!
+//! Everything here works on stored objects and plaintext names; POSIX semantics, inodes and handles are in `fs`.
+
+pub mod backing;
+pub mod buffer;
+pub mod dir;
+pub mod disk;
+pub mod error;
+pub mod file;
+mod gaps;
+mod header;
+mod layout;
+pub mod lock;
+pub mod namespace;
+mod range_lock;
+mod superblock;
+pub mod volume;
+pub mod xattr;
+
+pub use dir::Dir;
+pub use disk::Disk;
+pub use error::{Error, Result};
+pub use file::DataFile;
+pub use volume::Volume;

@@ -1,0 +1,240 @@
+//! Creating, linking, renaming and removing entries, with what belongs to them: directory ids, sidecars of long names
+//! and link targets too long for a backing symlink.
+//!
+//! Order, so that a crash leaves nothing unreadable: id and sidecar first, entry second; removal the other way round.
+
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::crypto::rand;
+use crate::names::target_plain_len;
+use crate::store::backing::{Attr, Backing, Kind, OpenFor, RenameMode, Target};
+use crate::store::dir::Dir;
+use crate::store::error::{Error, Result};
+use crate::store::volume::Volume;
+
+/// Begins a backing symlink whose sealed target lies in `~wardfs/targets`: marker, id, dot, plaintext length.
+const FAR_TARGET: &str = "~T";
+/// The longest symlink target of Linux.
+const TARGET_MAX: usize = 4095;
+
+impl<B: Backing> Volume<B> {
+    /// Creates a regular file and opens its backing file, which is empty.
+    pub fn create_file(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<B::File> {
+        self.add_entry(dir, name, |entry| self.backing().create(dir.handle(), entry, mode))
+    }
+
+    pub fn create_dir(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<()> {
+        self.add_entry(dir, name, |entry| self.backing().mkdir(dir.handle(), entry, mode))
+    }
+
+    /// Creates a fifo, socket or device node.
+    pub fn create_special(&self, dir: &Dir<B>, name: &[u8], mode: u32, rdev: u64) -> Result<()> {
+        self.add_entry(dir, name, |entry| self.backing().mknod(dir.handle(), entry, mode, rdev))
+    }
+
+    pub fn create_symlink(&self, dir: &Dir<B>, name: &[u8], target: &[u8]) -> Result<()> {
+        if target.is_empty() || target.len() > TARGET_MAX {
+            return Err(Error::NameTooLong);
+        }
+        let sealed = self.keys().names().seal_target(target);
+        let near =
+            self.add_entry(dir, name, |entry| self.backing().symlink(dir.handle(), entry, &sealed));
+        match near {
+            Err(e) if e.os() == Some(libc::ENAMETOOLONG) => {
+                self.create_far_symlink(dir, name, &sealed, target.len())
+            }
+            other => other,
+        }
+    }
+
+    fn create_far_symlink(&self, dir: &Dir<B>, name: &[u8], sealed: &[u8], len: usize) -> Result<()> {
+        let backing = self.backing();
+        let targets = self.targets_dir()?;
+        let mut id = [0; 16];
+        rand::fill(&mut id);
+        let id = BASE64URL_NOPAD.encode(&id);
+        let file = backing.create(&targets, id.as_bytes(), 0o600)?;
+        let marker = format!("{FAR_TARGET}{id}.{len}");
+        let done = backing
+            .write_at(&file, sealed, 0)
+            .map_err(|(_, e)| Error::from(e))
+            .and_then(|()| {
+                self.add_entry(dir, name, |e| backing.symlink(dir.handle(), e, marker.as_bytes()))
+            });
+        if done.is_err() {
+            backing.unlink(&targets, id.as_bytes())?;
+        }
+        done
+    }
+
+    /// The plaintext target of a symlink.
+    pub fn read_target(&self, dir: &Dir<B>, entry: &[u8]) -> Result<Vec<u8>> {
+        let stored = self.backing().readlink(dir.handle(), entry)?;
+        let names = self.keys().names();
+        let Some((id, len)) = far_target(&stored) else {
+            return names.open_target(&stored).map_err(|_| Error::DamagedName);
+        };
+        let file = match self.backing().open(&self.targets_dir()?, id.as_bytes(), OpenFor::Read) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Err(Error::DamagedName),
+            other => other?,
+        };
+        let mut sealed = vec![0; 8192];
+        let got = self.backing().read_at(&file, &mut sealed, 0)?;
+        let target = names.open_target(&sealed[..got]).map_err(|_| Error::DamagedName)?;
+        if target.len() as u64 == len { Ok(target) } else { Err(Error::DamagedName) }
+    }
+
+    /// The plaintext length of a symlink's target, without opening it.
+    pub fn target_len(&self, dir: &Dir<B>, entry: &[u8], attr: &Attr) -> Result<u64> {
+        if let Some(len) = target_plain_len(attr.size as usize) {
+            return Ok(len as u64);
+        }
+        let stored = self.backing().readlink(dir.handle(), entry)?;
+        Ok(far_target(&stored).map_or(0, |(_, len)| len))
+    }
+
+    /// Adds a hard link `to` for the entry `from`.
+    pub fn link(&self, from: (&Dir<B>, &[u8]), to: (&Dir<B>, &[u8])) -> Result<()> {
+        self.add_entry(to.0, to.1, |entry| {
+            self.backing().link((from.0.handle(), from.1), (to.0.handle(), entry))
+        })
+    }
+
+    /// Removes an empty directory, whose handle is `victim`.
+    pub fn remove_dir(&self, dir: &Dir<B>, name: &[u8], victim: &Dir<B>) -> Result<()> {
+        self.check_writable()?;
+        let sealed = dir.seal(self, name)?;
+        let _alone = victim.changes.write().expect("no code that panics runs under this lock");
+        let rmdir = || self.backing().rmdir(dir.handle(), &sealed.entry).map_err(Error::from);
+        match rmdir() {
+            Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
+                victim.remove_id(self)?;
+                rmdir().map_err(not_empty)
+            }
+            other => other,
+        }?;
+        dir.remove_sidecar(self, &sealed);
+        Ok(())
+    }
+
+    /// Removes an entry that is not a directory; answers what its attributes were.
+    pub fn remove(&self, dir: &Dir<B>, name: &[u8]) -> Result<Attr> {
+        self.check_writable()?;
+        let sealed = dir.seal(self, name)?;
+        let backing = self.backing();
+        let attr = backing.stat(Target::At(dir.handle(), &sealed.entry))?;
+        let far = match attr.kind() {
+            Kind::Symlink if attr.nlink == 1 => {
+                let stored = backing.readlink(dir.handle(), &sealed.entry)?;
+                far_target(&stored).map(|(id, _)| id.to_owned())
+            }
+            _ => None,
+        };
+        backing.unlink(dir.handle(), &sealed.entry)?;
+        if let Some(id) = far {
+            backing.unlink(&self.targets_dir()?, id.as_bytes())?;
+        }
+        dir.remove_sidecar(self, &sealed);
+        Ok(attr)
+    }
+
+    /// Renames; `replaced` is the handle of the directory under the new name, if there is one.
+    pub fn rename(
+        &self,
+        from: (&Dir<B>, &[u8]),
+        to: (&Dir<B>, &[u8]),
+        mode: RenameMode,
+        replaced: Option<&Dir<B>>,
+    ) -> Result<()> {
+        self.check_writable()?;
+        let backing = self.backing();
+        let _kept = to.0.changes.read().expect("no code that panics runs under this lock");
+        to.0.stored_id(self)?;
+        let (old, new) = (from.0.seal(self, from.1)?, to.0.seal(self, to.1)?);
+        let (at_old, at_new) = ((from.0.handle(), &old.entry[..]), (to.0.handle(), &new.entry[..]));
+        let move_entry = || backing.rename(at_old, at_new, mode).map_err(Error::from);
+        to.0.put_sidecar(self, &new)?;
+        let moved = match move_entry() {
+            Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
+                match replaced.filter(|_| mode == RenameMode::Replace) {
+                    Some(victim) => {
+                        let _alone =
+                            victim.changes.write().expect("no code that panics runs under this lock");
+                        victim.remove_id(self).and_then(|()| move_entry().map_err(not_empty))
+                    }
+                    None => Err(e),
+                }
+            }
+            other => other,
+        };
+        let gone = |at: (&B::Dir, &[u8])| {
+            backing.stat(Target::At(at.0, at.1)).is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
+        };
+        match moved {
+            Ok(()) if mode == RenameMode::Exchange => Ok(()),
+            // Two links to one file: rename(2) then keeps both.
+            Ok(()) => {
+                if old.sidecar.is_some() && gone(at_old) {
+                    from.0.remove_sidecar(self, &old);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                if new.sidecar.is_some() && gone(at_new) {
+                    to.0.remove_sidecar(self, &new);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Adds an entry with what it needs: the directory's id and the sidecar of a long name.
+    fn add_entry<R>(
+        &self,
+        dir: &Dir<B>,
+        name: &[u8],
+        add: impl FnOnce(&[u8]) -> std::io::Result<R>,
+    ) -> Result<R> {
+        self.check_writable()?;
+        let _kept = dir.changes.read().expect("no code that panics runs under this lock");
+        dir.stored_id(self)?;
+        let sealed = dir.seal(self, name)?;
+        dir.put_sidecar(self, &sealed)?;
+        add(&sealed.entry).map_err(|e| {
+            if sealed.sidecar.is_some() && e.raw_os_error() != Some(libc::EEXIST) {
+                dir.remove_sidecar(self, &sealed);
+            }
+            e.into()
+        })
+    }
+}
+
+/// The id and plaintext length in a symlink that points to `~wardfs/targets`.
+fn far_target(stored: &[u8]) -> Option<(&str, u64)> {
+    let (id, len) = std::str::from_utf8(stored).ok()?.strip_prefix(FAR_TARGET)?.split_once('.')?;
+    let valid = id.len() == 22 && BASE64URL_NOPAD.decode(id.as_bytes()).is_ok();
+    let len = len.parse().ok().filter(|l| *l <= TARGET_MAX as u64)?;
+    valid.then_some((id, len))
+}
+
+fn not_empty(e: Error) -> Error {
+    match e.os() {
+        Some(libc::ENOTEMPTY | libc::EEXIST) => Error::NotEmpty,
+        _ => e,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_targets_are_parsed_strictly() {
+        let id = "AAAAAAAAAAAAAAAAAAAAAA";
+        assert_eq!(far_target(format!("~T{id}.4095").as_bytes()), Some((id, 4095)));
+        for bad in ["", "~T", "~T.1", "~TAAAA.5", "~TAAAAAAAAAAAAAAAAAAAAAA.4096", "~TAAAAAAAAAAAAAAAAAAAAAA",
+            "~T../../../../../etc/shad.1", "AAAAAAAAAAAAAAAAAAAAAA.1"] {
+            assert_eq!(far_target(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}

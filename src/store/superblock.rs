@@ -1,0 +1,199 @@
+//! What a volume must remember between mounts: whether it was left clean, how far its write sequence may have got, and
+//! when it was left unclean.
+//!
+//! Two slots of 4 KiB in one file, written in turn; the newest whose MAC holds counts. The high-water mark of the write
+//! sequence is durable before any number below it is used.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use crate::crypto::{VolumeKeys, WriteSeq};
+use crate::format::superblock::{MAX_WINDOWS, SUPERBLOCK_LEN, Superblock};
+use crate::store::backing::{Attr, Backing, OpenFor, Sync, Time};
+use crate::store::error::Result;
+use crate::store::layout::SUPERBLOCK;
+
+/// Numbers reserved at once: 16 million writes between two superblock writes.
+const RESERVE: u64 = 1 << 24;
+/// File times are coarser than the clock, and a little older.
+const CLOCK_SLACK_NS: i64 = 1_000_000_000;
+
+/// The superblock of a volume that is open for writing.
+#[derive(Debug)]
+pub struct Sequencer<B: Backing> {
+    file: B::File,
+    next: AtomicU64,
+    limit: AtomicU64,
+    current: Mutex<Superblock>,
+}
+
+/// Loads the newest valid superblock; `None` if there is none.
+pub fn load<B: Backing>(
+    backing: &B,
+    journal: &B::Dir,
+    keys: &VolumeKeys,
+) -> io::Result<Option<Superblock>> {
+    let file = match backing.open(journal, SUPERBLOCK.as_bytes(), OpenFor::Read) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let mut newest: Option<Superblock> = None;
+    for slot in 0..2 {
+        let mut bytes = [0; SUPERBLOCK_LEN];
+        backing.read_at(&file, &mut bytes, slot * SUPERBLOCK_LEN as u64)?;
+        let Ok(found) = Superblock::decode(&bytes, keys.journal_mac_key()) else {
+            continue;
+        };
+        if newest.as_ref().is_none_or(|n| n.generation < found.generation) {
+            newest = Some(found);
+        }
+    }
+    Ok(newest)
+}
+
+impl<B: Backing> Sequencer<B> {
+    /// Marks the volume as in use. After an unclean stop the time since it was opened then is remembered.
+    pub fn open(
+        backing: &B,
+        journal: &B::Dir,
+        keys: &VolumeKeys,
+        found: Option<Superblock>,
+    ) -> io::Result<Self> {
+        let now = now_ns();
+        let mut block = found.unwrap_or_else(|| {
+            log::warn!("the superblock is missing; starting a new one");
+            first_superblock()
+        });
+        if !block.clean {
+            add_window(&mut block, now);
+        }
+        block.clean = false;
+        block.opened_at = now;
+        let first = block.seq_high_water;
+        let name = SUPERBLOCK.as_bytes();
+        let file = match backing.open(journal, name, OpenFor::ReadWrite) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => backing.create(journal, name, 0o600)?,
+            other => other?,
+        };
+        let sequencer = Self {
+            file,
+            next: AtomicU64::new(first.0),
+            limit: AtomicU64::new(first.0),
+            current: Mutex::new(block),
+        };
+        sequencer.reserve(backing, keys, first.0)?;
+        Ok(sequencer)
+    }
+
+    /// The next number of the write sequence.
+    pub fn next(&self, backing: &B, keys: &VolumeKeys) -> Result<WriteSeq> {
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        if seq >= self.limit.load(Ordering::Acquire) {
+            self.reserve(backing, keys, seq)?;
+        }
+        Ok(WriteSeq(seq))
+    }
+
+    fn reserve(&self, backing: &B, keys: &VolumeKeys, used: u64) -> io::Result<()> {
+        let mut current = self.current();
+        if used < self.limit.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let limit = used + RESERVE;
+        if limit > WriteSeq::MAX.0 {
+            return Err(io::Error::other("the write sequence of this volume is used up"));
+        }
+        current.seq_high_water = WriteSeq(limit);
+        self.write(backing, keys, &mut current)?;
+        self.limit.store(limit, Ordering::Release);
+        Ok(())
+    }
+
+    /// Marks the volume as left clean. `unsettled` says that a file could not be completed: it counts as unclean then.
+    pub fn close(&self, backing: &B, keys: &VolumeKeys, unsettled: bool) -> io::Result<()> {
+        let mut current = self.current();
+        if unsettled {
+            add_window(&mut current, now_ns());
+        }
+        current.clean = true;
+        current.seq_high_water = WriteSeq(self.next.load(Ordering::Acquire));
+        self.limit.store(0, Ordering::Release);
+        self.write(backing, keys, &mut current)
+    }
+
+    /// Whether a file time lies in this mount or in one that ended uncleanly.
+    pub fn covers(&self, time: Time) -> bool {
+        let ns = time.sec.saturating_mul(1_000_000_000).saturating_add(time.nsec.into());
+        let current = self.current();
+        ns >= current.opened_at - CLOCK_SLACK_NS
+            || current.windows.iter().any(|(begin, end)| (*begin..=*end).contains(&ns))
+    }
+
+    fn current(&self) -> MutexGuard<'_, Superblock> {
+        self.current.lock().expect("no code that panics runs under this lock")
+    }
+
+    fn write(&self, backing: &B, keys: &VolumeKeys, block: &mut Superblock) -> io::Result<()> {
+        block.generation += 1;
+        let bytes = block.encode(keys.journal_mac_key());
+        let slot = (block.generation % 2) * SUPERBLOCK_LEN as u64;
+        backing.write_at(&self.file, &bytes, slot).map_err(|(_, e)| e)?;
+        backing.sync(&self.file, Sync::Data)
+    }
+}
+
+/// The state of a volume that was never mounted. Numbers begin with the time, so that a volume whose superblock was lost
+/// goes on above what it has used.
+pub fn first_superblock() -> Superblock {
+    let seconds = (now_ns() / 1_000_000_000).max(0) as u64;
+    Superblock {
+        generation: 0,
+        clean: true,
+        seq_high_water: WriteSeq(seconds << 15),
+        opened_at: 0,
+        windows: Vec::new(),
+    }
+}
+
+/// Writes the superblock of a new volume.
+pub fn create<B: Backing>(backing: &B, journal: &B::Dir, keys: &VolumeKeys) -> io::Result<()> {
+    let file = backing.create(journal, SUPERBLOCK.as_bytes(), 0o600)?;
+    let bytes = first_superblock().encode(keys.journal_mac_key());
+    for slot in 0..2 {
+        let at = slot * SUPERBLOCK_LEN as u64;
+        backing.write_at(&file, &bytes, at).map_err(|(_, e)| e)?;
+    }
+    backing.sync(&file, Sync::All)?;
+    backing.sync_dir(journal)
+}
+
+/// Whether an empty ciphertext file may be what a crash left of a file that was being created.
+pub fn is_leftover<B: Backing>(sequencer: Option<&Sequencer<B>>, found: &Superblock, attr: &Attr) -> bool {
+    match sequencer {
+        Some(sequencer) => sequencer.covers(attr.mtime),
+        None => {
+            let t = attr.mtime;
+            let ns = t.sec.saturating_mul(1_000_000_000).saturating_add(t.nsec.into());
+            let since = found.opened_at - CLOCK_SLACK_NS;
+            (!found.clean && ns >= since)
+                || found.windows.iter().any(|(begin, end)| (*begin..=*end).contains(&ns))
+        }
+    }
+}
+
+/// Remembers the time since the volume was opened as unclean. Of too many, the oldest two become one.
+fn add_window(block: &mut Superblock, now: i64) {
+    if block.windows.len() == MAX_WINDOWS {
+        let (begin, _) = block.windows.remove(0);
+        block.windows[0].0 = begin;
+    }
+    block.windows.push((block.opened_at - CLOCK_SLACK_NS, now));
+}
+
+fn now_ns() -> i64 {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,353 @@
+//! A vault as a whole: making one, opening its header, and serving its tree once it is unlocked.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::content::Geometry;
+use crate::crypto::{Cipher, VolumeKey, VolumeKeys, WriteSeq};
+use crate::format::FormatError;
+use crate::format::superblock::Superblock;
+use crate::format::volume::VolumeHeader;
+use crate::keys::header::{self as keyed, NewVolume, UnlockError};
+use crate::keys::kdf::Argon2Params;
+use crate::keys::secret::SlotSecret;
+use crate::store::backing::{Attr, Backing};
+use crate::store::disk::{Atime, Disk};
+use crate::store::error::{Error, Result};
+use crate::store::file::DataFile;
+use crate::store::layout::{self, JOURNAL_DIR, META_DIR, TARGETS_DIR, TMP_DIR};
+use crate::store::lock::VaultLock;
+use crate::store::superblock::{self, Sequencer};
+use crate::store::header;
+
+/// What a new vault is to be.
+#[derive(Debug, Clone)]
+pub struct InitParams {
+    pub cipher: Cipher,
+    /// Bytes, a power of two from 4 KiB to 64 KiB.
+    pub chunk_size: u32,
+    pub label: String,
+    pub kdf: Argon2Params,
+}
+
+/// Whether a volume may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    ReadWrite,
+}
+
+/// Why a vault cannot be made, opened or unlocked.
+#[derive(Debug)]
+pub enum VolumeError {
+    /// There is no volume header.
+    NotAVault,
+    /// A new vault needs an empty directory.
+    NotEmpty,
+    /// Neither copy of the header is whole.
+    HeaderDamaged(FormatError),
+    /// Made by a later version.
+    Unsupported(FormatError),
+    /// The secret is not the right one, or the header was changed.
+    Unlock(UnlockError),
+    InvalidChunkSize(u32),
+    Io { what: &'static str, source: io::Error },
+}
+
+impl VolumeError {
+    pub(crate) fn from_format(e: FormatError) -> Self {
+        if e.is_unsupported() { Self::Unsupported(e) } else { Self::HeaderDamaged(e) }
+    }
+
+    pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
+        Self::Io { what, source }
+    }
+}
+
+impl std::fmt::Display for VolumeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAVault => f.write_str("there is no wardfs vault here"),
+            Self::NotEmpty => f.write_str("the directory is not empty"),
+            Self::HeaderDamaged(e) => write!(f, "both copies of the volume header are damaged: {e}"),
+            Self::Unsupported(e) => write!(f, "this vault needs another version of wardfs: {e}"),
+            Self::Unlock(e) => e.fmt(f),
+            Self::InvalidChunkSize(size) => write!(
+                f,
+                "a chunk size of {size} bytes is not offered: use 4096, 8192, 16384, 32768 or 65536"
+            ),
+            Self::Io { what, source } => write!(f, "cannot {what}: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for VolumeError {}
+
+/// Makes a vault in `dir`, which must be empty or missing.
+pub fn init(
+    dir: &Path,
+    params: &InitParams,
+    secret: &SlotSecret,
+) -> std::result::Result<VolumeHeader, VolumeError> {
+    let log2 = params.chunk_size.trailing_zeros() as u8;
+    if !params.chunk_size.is_power_of_two() || Geometry::new(log2).is_none() {
+        return Err(VolumeError::InvalidChunkSize(params.chunk_size));
+    }
+    let fail = |what| move |e| VolumeError::io(what, e);
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(VolumeError::io("make the vault's directory", e));
+        }
+        _ => {}
+    }
+    let mut entries = std::fs::read_dir(dir).map_err(fail("read the vault's directory"))?;
+    if entries.next().is_some() {
+        return Err(VolumeError::NotEmpty);
+    }
+    let new = NewVolume {
+        cipher: params.cipher,
+        log2_chunk: log2,
+        label: params.label.clone(),
+        kdf: params.kdf,
+    };
+    // The slow part comes before anything is on the disk.
+    let (header, keys) = keyed::create(&new, secret).map_err(VolumeError::Unlock)?;
+    let made = write_new(dir, &header, &keys);
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(layout::meta(dir));
+    }
+    made.map(|()| header)
+}
+
+fn write_new(
+    dir: &Path,
+    header: &VolumeHeader,
+    keys: &VolumeKeys,
+) -> std::result::Result<(), VolumeError> {
+    let disk = Disk::open(dir, Atime::Backing).map_err(|e| VolumeError::io("open the vault", e))?;
+    let layout = || -> io::Result<()> {
+        let root = disk.root()?;
+        disk.mkdir(&root, META_DIR.as_bytes(), 0o700)?;
+        let meta = disk.open_dir(&root, META_DIR.as_bytes())?;
+        for name in [JOURNAL_DIR, TMP_DIR, TARGETS_DIR] {
+            disk.mkdir(&meta, name.as_bytes(), 0o700)?;
+        }
+        let journal = disk.open_dir(&meta, JOURNAL_DIR.as_bytes())?;
+        superblock::create(&disk, &journal, keys)?;
+        disk.sync_dir(&meta)?;
+        disk.sync_dir(&root)
+    };
+    layout().map_err(|e| VolumeError::io("write the new vault", e))?;
+    header::write(&disk, header)
+}
+
+/// A vault whose header was read but not yet verified: that needs the key.
+#[derive(Debug)]
+pub struct Locked {
+    disk: Disk,
+    found: header::Found,
+}
+
+impl Locked {
+    pub fn open(dir: &Path) -> std::result::Result<Self, VolumeError> {
+        let disk = Disk::open(dir, Atime::Backing)
+            .map_err(|e| VolumeError::io("open the vault's directory", e))?;
+        let found = header::read(&disk)?;
+        Ok(Self { disk, found })
+    }
+
+    pub fn header(&self) -> &VolumeHeader {
+        &self.found.header
+    }
+
+    /// Whether the first copy of the header was damaged and the second one is used.
+    pub fn used_backup(&self) -> bool {
+        self.found.from_backup
+    }
+
+    /// Opens a slot with `secret` and verifies the header.
+    pub fn unlock(
+        &self,
+        secret: &SlotSecret,
+    ) -> std::result::Result<(VolumeKey, Arc<VolumeKeys>), VolumeError> {
+        let (key, keys) =
+            keyed::unlock(self.header(), secret).map_err(VolumeError::Unlock)?;
+        Ok((key, Arc::new(keys)))
+    }
+
+    /// Replaces the secret of the slot that `old` opens. Both header copies are durable when this returns.
+    pub fn change_secret(
+        &mut self,
+        old: &SlotSecret,
+        new: &SlotSecret,
+        kdf: Argon2Params,
+    ) -> std::result::Result<u32, VolumeError> {
+        let mut header = self.header().clone();
+        let slot =
+            keyed::change_secret(&mut header, old, new, kdf).map_err(VolumeError::Unlock)?;
+        header::write(&self.disk, &header)?;
+        self.found.header = header;
+        Ok(slot)
+    }
+}
+
+/// An unlocked volume, open for serving.
+#[derive(Debug)]
+pub struct Volume<B: Backing> {
+    backing: B,
+    keys: Arc<VolumeKeys>,
+    cipher: Cipher,
+    log2_chunk: u8,
+    geometry: Geometry,
+    access: Access,
+    meta: B::Dir,
+    found: Superblock,
+    /// `None` when mounted read-only.
+    sequencer: Option<Sequencer<B>>,
+    /// Set after a failure that makes further changes unsafe.
+    latched: AtomicBool,
+    /// A file could not be completed when it was closed.
+    unsettled: AtomicBool,
+    _lock: Option<VaultLock>,
+}
+
+impl Volume<Disk> {
+    /// Opens an unlocked vault on the real filesystem.
+    pub fn open(
+        dir: &Path,
+        lock: VaultLock,
+        keys: Arc<VolumeKeys>,
+        header: &VolumeHeader,
+        access: Access,
+        atime: Atime,
+    ) -> std::result::Result<Self, VolumeError> {
+        let disk = Disk::open(dir, atime).map_err(|e| VolumeError::io("open the vault", e))?;
+        Self::on(disk, Some(lock), keys, header, access)
+    }
+}
+
+impl<B: Backing> Volume<B> {
+    /// Opens an unlocked vault on any backing. `lock` is `None` where no other process can reach it.
+    pub fn on(
+        backing: B,
+        lock: Option<VaultLock>,
+        keys: Arc<VolumeKeys>,
+        header: &VolumeHeader,
+        access: Access,
+    ) -> std::result::Result<Self, VolumeError> {
+        let fail = |e| VolumeError::io("open the volume", e);
+        let log2_chunk = header.log2_chunk;
+        let geometry = Geometry::new(log2_chunk)
+            .ok_or(VolumeError::InvalidChunkSize(1u32.wrapping_shl(log2_chunk.into())))?;
+        let root = backing.root().map_err(fail)?;
+        let meta = backing.open_dir(&root, META_DIR.as_bytes()).map_err(fail)?;
+        let journal = backing.open_dir(&meta, JOURNAL_DIR.as_bytes()).map_err(fail)?;
+        let found = superblock::load(&backing, &journal, &keys).map_err(fail)?;
+        let sequencer = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => {
+                header::heal(&backing, header)?;
+                if found.as_ref().is_none_or(|s| !s.clean) {
+                    // What an earlier daemon wrote but no one synced counts as durable from here on.
+                    backing.sync_all().map_err(fail)?;
+                }
+                Some(Sequencer::open(&backing, &journal, &keys, found.clone()).map_err(fail)?)
+            }
+        };
+        Ok(Self {
+            backing,
+            keys,
+            cipher: header.cipher,
+            log2_chunk,
+            geometry,
+            access,
+            meta,
+            found: found.unwrap_or_else(superblock::first_superblock),
+            sequencer,
+            latched: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    pub fn backing(&self) -> &B {
+        &self.backing
+    }
+
+    pub fn keys(&self) -> &Arc<VolumeKeys> {
+        &self.keys
+    }
+
+    pub fn cipher(&self) -> Cipher {
+        self.cipher
+    }
+
+    pub fn log2_chunk(&self) -> u8 {
+        self.log2_chunk
+    }
+
+    pub fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.access == Access::ReadOnly || self.latched.load(Ordering::Acquire)
+    }
+
+    /// # Errors
+    /// [`Error::ReadOnly`] if nothing may be changed, or nothing any more.
+    pub fn check_writable(&self) -> Result<()> {
+        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Allows no change from now on, until the volume is mounted again.
+    pub fn latch_read_only(&self, why: &str) {
+        if !self.latched.swap(true, Ordering::AcqRel) {
+            log::error!("the volume is read-only from now on: {why}");
+        }
+    }
+
+    /// The next number of the write sequence.
+    pub fn next_seq(&self) -> Result<WriteSeq> {
+        let sequencer = self.sequencer.as_ref().ok_or(Error::ReadOnly)?;
+        sequencer.next(&self.backing, &self.keys)
+    }
+
+    /// Whether an empty ciphertext file may be what a crash left of a file that was being created.
+    pub fn is_crash_leftover(&self, attr: &Attr) -> bool {
+        superblock::is_leftover(self.sequencer.as_ref(), &self.found, attr)
+    }
+
+    /// Completes a file that is being closed. A failure is remembered, for there is no one left to tell.
+    pub fn close_file(&self, file: &DataFile<B>) {
+        if let Err(e) = file.settle(self) {
+            self.unsettled.store(true, Ordering::Release);
+            log::error!("a file could not be completed when it was closed: {e}");
+        }
+    }
+
+    /// Marks the volume as left clean. Called once, when everything is closed.
+    pub fn close(&self) -> Result<()> {
+        let Some(sequencer) = &self.sequencer else {
+            return Ok(());
+        };
+        self.backing.sync_all()?;
+        let unsettled = self.unsettled.load(Ordering::Acquire);
+        Ok(sequencer.close(&self.backing, &self.keys, unsettled)?)
+    }
+
+    /// The directory of sealed symlink targets, which vaults have from the beginning.
+    pub(super) fn targets_dir(&self) -> Result<B::Dir> {
+        match self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.check_writable()?;
+                self.backing.mkdir(&self.meta, TARGETS_DIR.as_bytes(), 0o700)?;
+                Ok(self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes())?)
+            }
+            other => Ok(other?),
+        }
+    }
+}
