@@ -2,8 +2,10 @@
 //!
 //! Pure: no I/O, no file state, no names.
 
+mod buffer;
 pub mod geometry;
 pub mod run;
 
+pub use buffer::Buffer;
 pub use geometry::{Geometry, SizeError};
 pub use run::{Damage, seal_run};

@@ -1,6 +1,6 @@
 //! Runs of consecutive chunks: sealing plaintext into one buffer, opening one buffer into plaintext.
 
-use crate::content::Geometry;
+use crate::content::{Buffer, Geometry};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys, WriteSeq, rand};
 use crate::format::file::CHUNK_OVERHEAD;
 
@@ -63,14 +63,12 @@ pub fn seal_run(
     plain: &[u8],
     seq: WriteSeq,
     last: ChunkFlags,
-    out: &mut Vec<u8>,
+    out: &mut Buffer,
 ) {
     let size = geometry.chunk_size();
     let chunks = plain.len().div_ceil(size).max(1);
-    let begin = out.len();
-    out.resize(begin + plain.len() + chunks * CHUNK_OVERHEAD, 0);
     let mut random = [[0u8; 16]; 64];
-    let mut rest = &mut out[begin..];
+    let mut rest = out.grow(plain.len() + chunks * CHUNK_OVERHEAD);
     for i in 0..chunks {
         if i % random.len() == 0 {
             let wanted = (chunks - i).min(random.len());

@@ -149,9 +149,6 @@ impl Inodes {
         self.shards.iter().map(|s| s.lock().map_or(0, |s| s.known.len())).sum()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 #[cfg(test)]
@@ -171,7 +168,7 @@ mod tests {
         assert_eq!(inodes.places(10).expect("known").0, place(ROOT, b"a"));
         inodes.forget(10, 1).expect("not poisoned");
         assert!(inodes.places(10).is_err());
-        assert!(inodes.is_empty());
+        assert_eq!(inodes.len(), 0);
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl<B: Backing> Fs<B> {
     }
 
     pub fn fsyncdir(&self, fh: Fh) -> Result<()> {
-        if self.volume.is_read_only() {
+        if self.volume.was_opened_read_only() {
             return Ok(());
         }
         let handle = self.handles.dir(fh)?;

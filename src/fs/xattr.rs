@@ -93,7 +93,12 @@ impl<B: Backing> Fs<B> {
 
     fn id_of_closed(&self, ino: u64) -> crate::store::Result<Vec<u8>> {
         let id = || -> Result<Vec<u8>> {
-            let file = self.enter_file(ino, OpenFor::Read)?;
+            // What a crash left of a file gets its id first.
+            let how = match self.volume.is_read_only() || self.getattr(ino)?.size > 0 {
+                true => OpenFor::Read,
+                false => OpenFor::ReadWrite,
+            };
+            let file = self.enter_file(ino, how)?;
             let id = file.data.owner_id(&self.volume);
             self.leave_file(&file)?;
             Ok(id?.to_vec())

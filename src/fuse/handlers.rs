@@ -29,7 +29,7 @@ use crate::fuse::convert::{file_attr, file_type, set_time};
 use crate::fuse::seeker::{Job, Seeker};
 use crate::store::Disk;
 use crate::store::backing::{RenameMode, SeekTo, Sync, XattrMode};
-use crate::store::buffer::Buffer;
+use crate::content::Buffer;
 
 /// The largest READ and WRITE, and so the largest request.
 pub const MAX_IO: u32 = 1 << 20;

@@ -57,6 +57,29 @@ impl Disk {
         fs::openat(dir, name, flags, Mode::empty())
     }
 
+    /// Calls `op`, and where the owner may list his own directory but not search it, again with that right for a moment:
+    /// a listing needs what lies behind the names.
+    fn searching<R>(
+        &self,
+        dir: &OwnedFd,
+        op: impl Fn() -> rustix::io::Result<R>,
+    ) -> rustix::io::Result<R> {
+        match op() {
+            Err(Errno::ACCESS) => {}
+            other => return other,
+        }
+        let stat = fs::fstat(dir)?;
+        let mode = Mode::from_raw_mode(stat.st_mode);
+        let own = stat.st_uid == rustix::process::geteuid().as_raw();
+        if !own || mode.contains(Mode::XUSR) {
+            return Err(Errno::ACCESS);
+        }
+        fs::fchmod(dir, mode | Mode::XUSR)?;
+        let outcome = op();
+        fs::fchmod(dir, mode)?;
+        outcome
+    }
+
     /// Opens, and where the owner's own mode bits forbid it, opens with `widened` bits for a moment.
     fn open_as_owner(
         &self,
@@ -65,7 +88,7 @@ impl Disk {
         flags: OFlags,
         widened: Mode,
     ) -> io::Result<OwnedFd> {
-        let refused = match self.open_quietly(dir, name, flags) {
+        let refused = match self.searching(dir, || self.open_quietly(dir, name, flags)) {
             Err(Errno::ACCESS) => Errno::ACCESS,
             other => return Ok(other?),
         };
@@ -155,7 +178,14 @@ impl Backing for Disk {
     }
 
     fn list(&self, dir: &OwnedFd) -> io::Result<DiskListing> {
-        let fd = self.open_quietly(dir, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = match self.open_quietly(dir, b".", flags) {
+            // Going to `.` needs the right to search, which listing does not.
+            Err(Errno::ACCESS) => {
+                fs::open(magic_path(dir).as_str(), flags | OFlags::CLOEXEC, Mode::empty())?
+            }
+            other => other?,
+        };
         Ok(DiskListing { fd, names: Vec::new(), batch: Vec::new(), next: 0, at_end: false })
     }
 
@@ -285,7 +315,9 @@ impl Backing for Disk {
 
     fn stat(&self, target: Target<'_, Self>) -> io::Result<Attr> {
         let stat = match target {
-            Target::At(dir, name) => fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?,
+            Target::At(dir, name) => {
+                self.searching(dir, || fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW))?
+            }
             Target::Dir(fd) | Target::File(fd) => fs::fstat(fd)?,
         };
         Ok(attr(&stat))

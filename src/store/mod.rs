@@ -4,7 +4,6 @@
 //! Everything here works on stored objects and plaintext names; POSIX semantics, inodes and handles are in `fs`.
 
 pub mod backing;
-pub mod buffer;
 pub mod dir;
 pub mod disk;
 pub mod error;

@@ -293,6 +293,11 @@ impl<B: Backing> Volume<B> {
         self.geometry
     }
 
+    /// Whether it was opened so that nothing is written to the vault.
+    pub fn was_opened_read_only(&self) -> bool {
+        self.access == Access::ReadOnly
+    }
+
     pub fn is_read_only(&self) -> bool {
         self.access == Access::ReadOnly || self.latched.load(Ordering::Acquire)
     }

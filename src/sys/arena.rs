@@ -1,13 +1,14 @@
 //! Locked memory: slots of pages that are never swapped, dumped or inherited across a fork.
 //!
-//! Knows nothing of what lies in a slot, except that it is zeroed before anybody else gets it.
+//! Knows nothing of what lies in a slot, except that it is zeroed before anybody else gets it. A fork comes before the
+//! first slot: the child would find its slots zeroed and their pages no longer locked.
 
 // The types of `sys::secret` need memory that no safe allocator hands out.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mlock, mmap_anonymous};
@@ -103,7 +104,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.bytes_mut().zeroize();
+        // By words through the pointer: what a `Locked` leaves behind may have padding, which is no valid `[u8]`.
+        for word in 0..self.len.div_ceil(size_of::<u64>()) {
+            // SAFETY: the slot is aligned to 32 and its capacity a multiple of 32, so every word of `len` lies in it.
+            unsafe { self.start.cast::<u64>().add(word).write_volatile(0) };
+        }
+        compiler_fence(Ordering::SeqCst);
         let class = self.capacity.trailing_zeros() as usize;
         FREE.lock().unwrap_or_else(PoisonError::into_inner)[class].push(FreeSlot(self.start));
     }
@@ -121,7 +127,7 @@ unsafe impl<T: Send> Send for Locked<T> {}
 unsafe impl<T: Sync> Sync for Locked<T> {}
 
 impl<T> Locked<T> {
-    /// Moves `value` into locked memory.
+    /// Moves `value` into locked memory. The stack it comes from is not cleaned.
     pub fn new(value: T) -> Self {
         const {
             assert!(
@@ -244,6 +250,36 @@ mod tests {
         }
         for (i, slot) in slots.iter().enumerate() {
             assert!(slot.bytes().iter().all(|b| *b == i as u8));
+        }
+    }
+
+    /// proc(5), VmFlags: dd is "do not include in core dump", wf "wipe on fork", lo "pages are locked".
+    #[test]
+    fn the_kernel_knows_the_pages_are_secret() {
+        let slot = Slot::new(32);
+        let address = slot.bytes().as_ptr() as usize;
+        let smaps = std::fs::read_to_string("/proc/self/smaps").expect("proc is mounted");
+        let holds = |line: &str| {
+            let range = line.split(' ').next().and_then(|r| r.split_once('-'));
+            let hex = |digits| usize::from_str_radix(digits, 16).ok();
+            range.is_some_and(|(from, to)| {
+                hex(from).is_some_and(|f| f <= address) && hex(to).is_some_and(|t| address < t)
+            })
+        };
+        let flags = smaps
+            .lines()
+            .skip_while(|line| !holds(line))
+            .find_map(|line| line.strip_prefix("VmFlags:"))
+            .expect("the slot is mapped");
+        for flag in ["dd", "wf"] {
+            assert!(
+                flags.split_whitespace().any(|f| f == flag),
+                "{flag} in {flags}"
+            );
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        if limit.is_none_or(|bytes| bytes >= 1 << 20) {
+            assert!(flags.split_whitespace().any(|f| f == "lo"), "lo in {flags}");
         }
     }
 

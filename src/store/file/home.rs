@@ -4,7 +4,7 @@ use crate::content::run;
 use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::format::file::HEADER_LEN;
 use crate::store::backing::{Allocate, Backing};
-use crate::store::buffer::Buffer;
+use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, Last};
 use crate::store::volume::Volume;
@@ -55,7 +55,7 @@ impl<B: Backing> DataFile<B> {
         let mut image = Buffer::empty();
         let with_header = self.state().fresh;
         if with_header {
-            image.extend_from_slice(&self.header_bytes());
+            image.append(&self.header_bytes());
         }
         let seq = volume.next_seq()?;
         run::seal_run(keys, volume.geometry(), no, plain, seq, flags, &mut image);

@@ -23,7 +23,7 @@ use crate::content::run::{self, Damage, Opened, Position};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys};
 use crate::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
 use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Sync, Target};
-use crate::store::buffer::Buffer;
+use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::gaps::Gaps;
 use crate::store::range_lock::{ChunkRange, RangeLock};
@@ -160,6 +160,9 @@ impl<B: Backing> DataFile<B> {
     /// The file id, to which its extended attributes are bound.
     pub fn owner_id(&self, volume: &Volume<B>) -> Result<[u8; 24]> {
         self.settle(volume)?;
+        if self.state().fresh {
+            return Err(Error::ReadOnly);
+        }
         self.keys(volume)?;
         let (header, _) = self.header.get().expect("set by keys()");
         Ok(header.file_id.0)

@@ -3,7 +3,7 @@
 use crate::content::run::{self, Damage, Opened, Position};
 use crate::format::file::{CHUNK_OVERHEAD, HEADER_LEN};
 use crate::store::backing::Backing;
-use crate::store::buffer::Buffer;
+use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
 use crate::store::range_lock::ChunkRange;
@@ -51,7 +51,6 @@ impl<B: Backing> DataFile<B> {
         let keys = self.keys(volume)?;
 
         let mut chunks = stored.get(lead..).unwrap_or_default();
-        let mut partial = Buffer::empty();
         let mut no = first;
         let mut filled = 0;
         while no.0 <= last.0 {
@@ -68,7 +67,7 @@ impl<B: Backing> DataFile<B> {
             let opened = if take == len {
                 run::open_chunk(keys, no, position, chunk, room)
             } else {
-                partial.resize(len, 0);
+                let mut partial = Buffer::of_len(len);
                 let opened = run::open_chunk(keys, no, position, chunk, &mut partial);
                 room.copy_from_slice(&partial[skip..skip + take]);
                 opened

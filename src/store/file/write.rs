@@ -5,7 +5,7 @@ use crate::content::run::{self, seal_run};
 use crate::content::{Geometry, geometry};
 use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::store::backing::{Allocate, Backing};
-use crate::store::buffer::Buffer;
+use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, Last, State, Tail};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
@@ -172,7 +172,7 @@ impl<B: Backing> DataFile<B> {
         }
         let header = (p.fresh && image_first.0 == 0).then(|| self.header_bytes());
         if let Some(header) = header {
-            image.extend_from_slice(&header);
+            image.append(&header);
         }
 
         let mut rest = data;
