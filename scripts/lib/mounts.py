@@ -105,10 +105,14 @@ class Mounted(System):
             )
         self.pid = self.daemon.pid
         deadline = time.monotonic() + 60
-        while self.device() in (before, None):
+        while self.device() in (before, None) or not self.ready():
             if self.daemon.poll() is not None or time.monotonic() > deadline:
                 raise Unusable(f"{self.spec} did not mount: {self.log.read_text(errors='replace').strip()}")
             time.sleep(0.002)
+
+    def ready(self):
+        """Whether a mount that is there can be used."""
+        return True
 
     def device(self):
         """None while a daemon that has ended is still mounted."""
@@ -173,11 +177,16 @@ class Gocryptfs(Mounted):
     def init(self):
         self.run(self.program, "-q", "-init", "-scryptn", "10", "-passfile", str(self.secret), *self.init_options, str(self.vault))
 
+    def ready(self):
+        # A request made before it says so can find it without a thread left to answer.
+        return b"mounted and ready" in self.log.read_bytes()
+
     def serve(self):
+        self.log.unlink(missing_ok=True)
         # Its allow_other is a flag, the other options of mount(8) follow -ko.
         rest = [option for option in self.options if option != "allow_other"]
         flags = (["-allow_other"] if "allow_other" in self.options else []) + (["-ko", ",".join(rest)] if rest else [])
-        return [self.program, "-q", "-fg", "-nosyslog", "-passfile", self.secret, *flags, self.vault, self.root]
+        return [self.program, "-fg", "-nosyslog", "-passfile", self.secret, *flags, self.vault, self.root]
 
 
 class GocryptfsXChaCha(Gocryptfs):

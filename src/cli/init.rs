@@ -40,8 +40,8 @@ Examples:
 A key file is best made from random bytes:
   (umask 077; head -c 64 /dev/urandom > scans.key)
 
-If $CREDENTIALS_DIRECTORY holds a file 'wardfs.passphrase' (systemd: LoadCredential=), the passphrase is taken from
-it unless an option says otherwise.")]
+If $CREDENTIALS_DIRECTORY holds a file 'wardfs.passphrase' (systemd: LoadCredential=), the
+passphrase is taken from it unless an option says otherwise.")]
 pub struct InitArgs {
     /// The vault's directory, empty or to be made
     vault: PathBuf,

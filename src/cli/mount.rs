@@ -56,8 +56,8 @@ Mount options (-o), separated by commas:
   entry_timeout=TIME      how long the kernel remembers that a name exists [default: 1h; shared: 1s]
   attr_timeout=TIME       how long it remembers sizes, modes and times [default: 1h; shared: 1s]
   negative_timeout=TIME   how long it remembers that a name does not exist [default: 1h; shared: 1s]
-  TIME is in seconds, or a number with s, m or h. Words for mount(8) and systemd (defaults, noauto, user, nofail,
-  _netdev, x-...) are accepted and ignored. Anything else is refused.
+  TIME is in seconds, or a number with s, m or h. Words for mount(8) and systemd (defaults,
+  noauto, user, nofail, _netdev, x-...) are accepted and ignored. Anything else is refused.
 
 Examples:
   wardfs mount ~/vault ~/private
@@ -66,8 +66,8 @@ Examples:
   wardfs mount -f ~/vault ~/private -v                                  stay and show what happens
   pass show vault | wardfs mount ~/vault ~/private --passphrase-fd 0
 
-If $CREDENTIALS_DIRECTORY holds a file 'wardfs.passphrase' (systemd: LoadCredential=), the passphrase is taken from
-it unless an option says otherwise.")]
+If $CREDENTIALS_DIRECTORY holds a file 'wardfs.passphrase' (systemd: LoadCredential=), the
+passphrase is taken from it unless an option says otherwise.")]
 pub struct MountArgs {
     /// The vault's directory
     vault: PathBuf,

@@ -26,8 +26,8 @@ Examples:
   wardfs passwd /srv/scans --keyfile old.key --new-keyfile new.key
   wardfs passwd /srv/scans --passphrase-file old --new-passphrase-file new
 
-If $CREDENTIALS_DIRECTORY holds files 'wardfs.passphrase' and 'wardfs.new-passphrase' (systemd: LoadCredential=),
-the passphrases are taken from them unless an option says otherwise.")]
+If $CREDENTIALS_DIRECTORY holds files 'wardfs.passphrase' and 'wardfs.new-passphrase' (systemd:
+LoadCredential=), the passphrases are taken from them unless an option says otherwise.")]
 pub struct PasswdArgs {
     /// The vault's directory
     vault: PathBuf,

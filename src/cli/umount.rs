@@ -33,8 +33,8 @@ Examples:
   wardfs umount --lazy ~/private     a program will not let go, or the daemon is gone
   wardfs umount --force ~/private    the daemon does not answer any more
 
-With --lazy nothing is lost: the daemon goes on until the last program has closed its files. With --force, what
-programs have written and not synced may be lost.")]
+With --lazy nothing is lost: the daemon goes on until the last program has closed its files.
+With --force, what programs have written and not synced may be lost.")]
 pub struct UmountArgs {
     /// Where the vault is mounted
     mountpoint: PathBuf,

@@ -1,11 +1,7 @@
 //! Offsets of a file: plaintext sizes, chunk numbers and where each chunk lies in the ciphertext file.
 
 use crate::crypto::ChunkNo;
-use crate::format::file::{CHUNK_OVERHEAD, HEADER_LEN};
-
-/// Smallest and largest chunk, as a power of two: 4 KiB to 64 KiB.
-pub const LOG2_CHUNK_MIN: u8 = 12;
-pub const LOG2_CHUNK_MAX: u8 = 16;
+use crate::format::file::{CHUNK_OVERHEAD, HEADER_LEN, LOG2_CHUNK};
 
 /// The largest plaintext size, chosen so that every ciphertext offset fits a signed 64-bit offset.
 pub const MAX_PLAIN_SIZE: u64 = 1 << 62;
@@ -30,11 +26,9 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// `log2` is the chunk size as a power of two, [`LOG2_CHUNK_MIN`]..=[`LOG2_CHUNK_MAX`].
+    /// `log2` is the chunk size as a power of two, in [`LOG2_CHUNK`].
     pub fn new(log2: u8) -> Option<Self> {
-        (LOG2_CHUNK_MIN..=LOG2_CHUNK_MAX)
-            .contains(&log2)
-            .then_some(Self { log2 })
+        LOG2_CHUNK.contains(&log2).then_some(Self { log2 })
     }
 
     /// Plaintext bytes of a full chunk.
@@ -121,13 +115,7 @@ mod tests {
     #[test]
     fn sizes_of_the_manual() {
         let g = Geometry::new(12).expect("4 KiB is allowed");
-        for (plain, stored) in [
-            (0, 104),
-            (1, 105),
-            (4096, 4200),
-            (4097, 4241),
-            (5000, 5144),
-        ] {
+        for (plain, stored) in [(0, 104), (1, 105), (4096, 4200), (4097, 4241), (5000, 5144)] {
             assert_eq!(g.stored_size(plain), stored);
             assert_eq!(g.plain_size(stored), Ok(plain));
         }
@@ -135,7 +123,7 @@ mod tests {
 
     #[test]
     fn every_length_maps_to_one_size_or_to_none() {
-        for log2 in LOG2_CHUNK_MIN..=LOG2_CHUNK_MAX {
+        for log2 in LOG2_CHUNK {
             let g = Geometry::new(log2).expect("in range");
             let mut next_plain = 0;
             for stored in 0..(3 * g.stored_chunk() as u64 + 200) {
@@ -161,6 +149,9 @@ mod tests {
     fn the_largest_file_fits_a_signed_offset() {
         let g = Geometry::new(12).expect("in range");
         assert!(g.stored_size(MAX_PLAIN_SIZE) < i64::MAX as u64);
-        assert_eq!(g.plain_size(g.stored_size(MAX_PLAIN_SIZE)), Ok(MAX_PLAIN_SIZE));
+        assert_eq!(
+            g.plain_size(g.stored_size(MAX_PLAIN_SIZE)),
+            Ok(MAX_PLAIN_SIZE)
+        );
     }
 }

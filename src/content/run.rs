@@ -75,7 +75,11 @@ pub fn seal_run(
             rand::fill(random[..wanted].as_flattened_mut());
         }
         let piece = &plain[i * size..((i + 1) * size).min(plain.len())];
-        let flags = if i + 1 == chunks { last } else { ChunkFlags::default() };
+        let flags = if i + 1 == chunks {
+            last
+        } else {
+            ChunkFlags::default()
+        };
         let (slot, tail) = rest.split_at_mut(piece.len() + CHUNK_OVERHEAD);
         let no = ChunkNo(first.0 + i as u64);
         keys.seal(no, seq, flags, &random[i % random.len()], piece, slot);
@@ -110,7 +114,9 @@ pub fn open_chunk(
         .map_err(|_| Damage::Unauthentic)?;
     let damage = match (position, meta.flags.is_final) {
         (Position::Inner, false) | (Position::Last, true) => {
-            return Ok(Opened::Data { sparse: meta.flags.sparse });
+            return Ok(Opened::Data {
+                sparse: meta.flags.sparse,
+            });
         }
         (Position::Inner, true) => Damage::Extended,
         (Position::Last, false) => Damage::Cut,

@@ -32,7 +32,10 @@ impl<B: Backing> Fs<B> {
             return Ok(self.plain_dir_attr(dir.attr(&self.volume)?));
         }
         self.at_place(ino, |dir, entry, _| {
-            let attr = self.volume.backing().stat(Target::At(dir.handle(), entry))?;
+            let attr = self
+                .volume
+                .backing()
+                .stat(Target::At(dir.handle(), entry))?;
             if attr.ino != ino {
                 return Err(Error::Stale);
             }
@@ -50,9 +53,10 @@ impl<B: Backing> Fs<B> {
                 };
                 Attr { size, ..attr }
             }
-            Kind::Symlink => {
-                Attr { size: self.volume.target_len(dir, entry, &attr)?, ..attr }
-            }
+            Kind::Symlink => Attr {
+                size: self.volume.target_len(dir, entry, &attr)?,
+                ..attr
+            },
             Kind::Dir => self.plain_dir_attr(attr),
             _ => attr,
         })
@@ -61,7 +65,11 @@ impl<B: Backing> Fs<B> {
     /// The root has another number, and one subdirectory that is not shown.
     fn plain_dir_attr(&self, attr: Attr) -> Attr {
         if attr.ino == self.root_ino {
-            Attr { ino: ROOT, nlink: attr.nlink.saturating_sub(1).max(2), ..attr }
+            Attr {
+                ino: ROOT,
+                nlink: attr.nlink.saturating_sub(1).max(2),
+                ..attr
+            }
         } else {
             attr
         }
@@ -91,7 +99,9 @@ impl<B: Backing> Fs<B> {
                 // What completes the file comes before its times.
                 file.data.settle(&self.volume)?;
             }
-            self.on_object(ino, |target| backing.set_times(target, set.atime, set.mtime))?;
+            self.on_object(ino, |target| {
+                backing.set_times(target, set.atime, set.mtime)
+            })?;
         }
         self.getattr(ino)
     }
@@ -115,7 +125,13 @@ impl<B: Backing> Fs<B> {
 
     pub fn readlink(&self, ino: u64) -> Result<Vec<u8>> {
         self.at_place(ino, |dir, entry, _| {
-            if self.volume.backing().stat(Target::At(dir.handle(), entry))?.ino != ino {
+            if self
+                .volume
+                .backing()
+                .stat(Target::At(dir.handle(), entry))?
+                .ino
+                != ino
+            {
                 return Err(Error::Stale);
             }
             Ok(self.volume.read_target(dir, entry)?)
@@ -123,6 +139,9 @@ impl<B: Backing> Fs<B> {
     }
 
     pub fn statfs(&self) -> Result<Space> {
-        Ok(Space { name_max: 255, ..self.volume.backing().space()? })
+        Ok(Space {
+            name_max: 255,
+            ..self.volume.backing().space()?
+        })
     }
 }

@@ -105,7 +105,13 @@ impl<B: Backing> Fs<B> {
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Entry> {
         let to = self.dir(parent)?;
         self.at_place(ino, |from, entry, from_ino| {
-            if self.volume.backing().stat(Target::At(from.handle(), entry))?.ino != ino {
+            if self
+                .volume
+                .backing()
+                .stat(Target::At(from.handle(), entry))?
+                .ino
+                != ino
+            {
                 return Err(Error::Stale);
             }
             if from_ino != parent {
@@ -155,13 +161,15 @@ impl<B: Backing> Fs<B> {
         }
         let inherits_group = dir.attr(&self.volume)?.mode & libc::S_ISGID != 0;
         let gid = if inherits_group { attr.gid } else { caller.gid };
-        let given = backing.chown(target, Some(caller.uid), Some(gid)).and_then(|()| {
-            // Giving a file away clears these bits.
-            match mode & SPECIAL_BITS {
-                0 => Ok(()),
-                bits => backing.chmod(target, attr.mode & 0o7777 | bits),
-            }
-        });
+        let given = backing
+            .chown(target, Some(caller.uid), Some(gid))
+            .and_then(|()| {
+                // Giving a file away clears these bits.
+                match mode & SPECIAL_BITS {
+                    0 => Ok(()),
+                    bits => backing.chmod(target, attr.mode & 0o7777 | bits),
+                }
+            });
         if let Err(e) = given {
             remove(dir, name)?;
             return Err(e.into());

@@ -109,7 +109,9 @@ impl<B: Backing> Fs<B> {
         let mut done = 0;
         while done < len {
             let step = (len - done).min(COPY_STEP) as usize;
-            let got = source.data.read(&self.volume, from.1 + done, &mut buffer[..step])?;
+            let got = source
+                .data
+                .read(&self.volume, from.1 + done, &mut buffer[..step])?;
             if got == 0 {
                 break;
             }

@@ -39,7 +39,10 @@ impl<B: Backing> Dirs<B> {
     pub fn new(root: Dir<B>, capacity: usize) -> Self {
         Self {
             root: Arc::new(root),
-            cache: Mutex::new(Cache { dirs: HashMap::new(), clock: 0 }),
+            cache: Mutex::new(Cache {
+                dirs: HashMap::new(),
+                clock: 0,
+            }),
             capacity,
             evicted_pending: AtomicBool::new(false),
         }
@@ -72,7 +75,11 @@ impl<B: Backing> Dirs<B> {
         let kept = cache
             .dirs
             .entry(ino)
-            .or_insert_with(|| Cached { dir, used, handles: 0 })
+            .or_insert_with(|| Cached {
+                dir,
+                used,
+                handles: 0,
+            })
             .dir
             .clone();
         if cache.dirs.len() > self.capacity {

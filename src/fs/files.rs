@@ -29,7 +29,9 @@ pub struct Files<B: Backing> {
 
 impl<B: Backing> Default for Files<B> {
     fn default() -> Self {
-        Self { open: RwLock::default() }
+        Self {
+            open: RwLock::default(),
+        }
     }
 }
 
@@ -41,14 +43,24 @@ impl<B: Backing> Files<B> {
     }
 
     /// Adds one user, or the file with its first one.
-    fn enter(&self, ino: u64, make: impl FnOnce() -> Result<DataFile<B>>) -> Result<Arc<OpenFile<B>>> {
+    fn enter(
+        &self,
+        ino: u64,
+        make: impl FnOnce() -> Result<DataFile<B>>,
+    ) -> Result<Arc<OpenFile<B>>> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
         if let Some(counted) = open.get_mut(&ino) {
             counted.users += 1;
             return Ok(counted.file.clone());
         }
         let file = Arc::new(OpenFile { ino, data: make()? });
-        open.insert(ino, Counted { file: file.clone(), users: 1 });
+        open.insert(
+            ino,
+            Counted {
+                file: file.clone(),
+                users: 1,
+            },
+        );
         Ok(file)
     }
 
@@ -115,7 +127,8 @@ impl<B: Backing> Fs<B> {
 
     /// Adds a file that was just created, with its first user.
     pub(super) fn enter_new_file(&self, ino: u64, created: B::File) -> Result<Arc<OpenFile<B>>> {
-        self.files.enter(ino, || Ok(DataFile::create(&self.volume, created)))
+        self.files
+            .enter(ino, || Ok(DataFile::create(&self.volume, created)))
     }
 
     /// Ends what [`Fs::enter_file`] began. The last user completes the file first.
@@ -130,7 +143,11 @@ impl<B: Backing> Fs<B> {
         self.at_place(ino, |dir, entry, _| {
             let file = self.volume.backing().open(dir.handle(), entry, how)?;
             let attr = self.volume.backing().stat(Target::File(&file))?;
-            if attr.ino == ino { Ok(file) } else { Err(Error::Stale) }
+            if attr.ino == ino {
+                Ok(file)
+            } else {
+                Err(Error::Stale)
+            }
         })
     }
 }

@@ -43,14 +43,20 @@ pub struct Handles<B: Backing> {
 
 impl<B: Backing> Default for Handles<B> {
     fn default() -> Self {
-        Self { next: AtomicU64::new(1), open: RwLock::default() }
+        Self {
+            next: AtomicU64::new(1),
+            open: RwLock::default(),
+        }
     }
 }
 
 impl<B: Backing> Handles<B> {
     fn add(&self, handle: Handle<B>) -> Result<Fh> {
         let fh = Fh(self.next.fetch_add(1, Ordering::Relaxed));
-        self.open.write().map_err(|_| Error::Poisoned)?.insert(fh, handle);
+        self.open
+            .write()
+            .map_err(|_| Error::Poisoned)?
+            .insert(fh, handle);
         Ok(fh)
     }
 

@@ -46,12 +46,17 @@ pub struct Inodes {
 
 impl Inodes {
     fn shard(&self, ino: u64) -> Result<MutexGuard<'_, Shard>> {
-        self.shards[ino as usize % SHARDS].lock().map_err(|_| Error::Poisoned)
+        self.shards[ino as usize % SHARDS]
+            .lock()
+            .map_err(|_| Error::Poisoned)
     }
 
     /// The kernel is about to be told of `ino`. Answers the generation of the number.
     pub fn remember(&self, ino: u64, parent: u64, name: &[u8]) -> Result<u64> {
-        let place = || Place { parent, name: name.into() };
+        let place = || Place {
+            parent,
+            name: name.into(),
+        };
         let mut shard = self.shard(ino)?;
         let Shard { known, others } = &mut *shard;
         let entry = known.entry(ino).or_insert_with(|| Known {
@@ -79,7 +84,9 @@ impl Inodes {
     pub fn forget(&self, ino: u64, lookups: u64) -> Result<()> {
         let mut shard = self.shard(ino)?;
         if let Some(entry) = shard.known.get_mut(&ino) {
-            entry.lookups = entry.lookups.saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
+            entry.lookups = entry
+                .lookups
+                .saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
             if entry.lookups == 0 {
                 shard.known.remove(&ino);
                 shard.others.remove(&ino);
@@ -91,7 +98,11 @@ impl Inodes {
     /// The places of `ino`, the most recent first.
     pub fn places(&self, ino: u64) -> Result<(Place, Vec<Place>)> {
         let shard = self.shard(ino)?;
-        let entry = shard.known.get(&ino).filter(|e| !e.gone).ok_or(Error::Stale)?;
+        let entry = shard
+            .known
+            .get(&ino)
+            .filter(|e| !e.gone)
+            .ok_or(Error::Stale)?;
         let others = shard.others.get(&ino).cloned().unwrap_or_default();
         Ok((entry.place.clone(), others))
     }
@@ -99,7 +110,11 @@ impl Inodes {
     /// The directory in which `ino` was last seen.
     pub fn parent(&self, ino: u64) -> Result<u64> {
         let shard = self.shard(ino)?;
-        shard.known.get(&ino).map(|e| e.place.parent).ok_or(Error::Stale)
+        shard
+            .known
+            .get(&ino)
+            .map(|e| e.place.parent)
+            .ok_or(Error::Stale)
     }
 
     /// A name of `ino` is gone; with `last`, the inode itself.
@@ -129,15 +144,19 @@ impl Inodes {
     pub fn moved(&self, ino: u64, from: (u64, &[u8]), to: (u64, &[u8])) -> Result<()> {
         let mut shard = self.shard(ino)?;
         let Shard { known, others } = &mut *shard;
-        let new = Place { parent: to.0, name: to.1.into() };
+        let new = Place {
+            parent: to.0,
+            name: to.1.into(),
+        };
         let is_old = |p: &Place| p.parent == from.0 && *p.name == *from.1;
         let Some(entry) = known.get_mut(&ino) else {
             return Ok(());
         };
         if is_old(&entry.place) {
             entry.place = new;
-        } else if let Some(place) =
-            others.get_mut(&ino).and_then(|list| list.iter_mut().find(|p| is_old(p)))
+        } else if let Some(place) = others
+            .get_mut(&ino)
+            .and_then(|list| list.iter_mut().find(|p| is_old(p)))
         {
             *place = new;
         }
@@ -146,9 +165,11 @@ impl Inodes {
 
     /// How many inodes the kernel knows.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().map_or(0, |s| s.known.len())).sum()
+        self.shards
+            .iter()
+            .map(|s| s.lock().map_or(0, |s| s.known.len()))
+            .sum()
     }
-
 }
 
 #[cfg(test)]
@@ -156,7 +177,10 @@ mod tests {
     use super::*;
 
     fn place(parent: u64, name: &[u8]) -> Place {
-        Place { parent, name: name.into() }
+        Place {
+            parent,
+            name: name.into(),
+        }
     }
 
     #[test]
@@ -187,7 +211,10 @@ mod tests {
         inodes.remember(10, ROOT, b"a").expect("ok");
         inodes.remember(10, 7, b"b").expect("ok");
         inodes.removed(10, 7, b"b", false).expect("ok");
-        assert_eq!(inodes.places(10).expect("known"), (place(ROOT, b"a"), vec![]));
+        assert_eq!(
+            inodes.places(10).expect("known"),
+            (place(ROOT, b"a"), vec![])
+        );
     }
 
     #[test]
@@ -196,6 +223,9 @@ mod tests {
         inodes.remember(10, ROOT, b"a").expect("ok");
         inodes.remember(10, ROOT, b"b").expect("ok");
         inodes.moved(10, (ROOT, b"a"), (9, b"c")).expect("ok");
-        assert_eq!(inodes.places(10).expect("known"), (place(ROOT, b"b"), vec![place(9, b"c")]));
+        assert_eq!(
+            inodes.places(10).expect("known"),
+            (place(ROOT, b"b"), vec![place(9, b"c")])
+        );
     }
 }

@@ -32,7 +32,10 @@ impl<B: Backing> Fs<B> {
     pub fn opendir(&self, ino: u64) -> Result<Fh> {
         let dir = self.dir(ino)?;
         self.dirs.hold(ino)?;
-        let stream = Mutex::new(Stream { listing: None, at: 0 });
+        let stream = Mutex::new(Stream {
+            listing: None,
+            at: 0,
+        });
         self.handles.add_dir(DirHandle { ino, dir, stream })
     }
 
@@ -110,7 +113,11 @@ impl<B: Backing> Fs<B> {
         detail: Detail,
         found: &PlainEntry<'a>,
     ) -> Result<Option<DirEntry<'a>>> {
-        let ino = if found.ino == self.root_ino { ROOT } else { found.ino };
+        let ino = if found.ino == self.root_ino {
+            ROOT
+        } else {
+            found.ino
+        };
         let mut listed = DirEntry {
             name: found.name,
             ino,
@@ -122,9 +129,16 @@ impl<B: Backing> Fs<B> {
             return Ok(Some(listed));
         }
         if matches!(found.name, b"." | b"..") {
-            let attr = Attr { ino, mode: libc::S_IFDIR, ..Attr::default() };
+            let attr = Attr {
+                ino,
+                mode: libc::S_IFDIR,
+                ..Attr::default()
+            };
             listed.kind = Kind::Dir;
-            listed.entry = (detail == Detail::Attributes).then_some(Entry { attr, generation: 0 });
+            listed.entry = (detail == Detail::Attributes).then_some(Entry {
+                attr,
+                generation: 0,
+            });
             return Ok(Some(listed));
         }
         let target = Target::At(handle.dir.handle(), found.stored);

@@ -118,7 +118,11 @@ impl<B: Backing> Fs<B> {
 
     /// An export over NFS asks for an inode by its number, and for its parent.
     fn lookup_dot(&self, ino: u64, name: &[u8]) -> Result<Entry> {
-        let ino = if name == b"." || ino == ROOT { ino } else { self.inodes.parent(ino)? };
+        let ino = if name == b"." || ino == ROOT {
+            ino
+        } else {
+            self.inodes.parent(ino)?
+        };
         let attr = self.getattr(ino)?;
         let generation = match ino {
             ROOT => 0,
@@ -140,15 +144,15 @@ impl<B: Backing> Fs<B> {
 
     /// The kernel has forgotten `ino` so many times.
     pub fn forget(&self, ino: u64, lookups: u64) -> Result<()> {
-        if ino == ROOT { Ok(()) } else { self.inodes.forget(ino, lookups) }
+        if ino == ROOT {
+            Ok(())
+        } else {
+            self.inodes.forget(ino, lookups)
+        }
     }
 
     /// Calls `op` with the directory and the stored name of `ino`, trying its other names if the first one is not it.
-    fn at_place<R>(
-        &self,
-        ino: u64,
-        op: impl Fn(&Dir<B>, &[u8], u64) -> Result<R>,
-    ) -> Result<R> {
+    fn at_place<R>(&self, ino: u64, op: impl Fn(&Dir<B>, &[u8], u64) -> Result<R>) -> Result<R> {
         let (place, others) = self.inodes.places(ino)?;
         let mut outcome = Err(Error::Stale);
         for place in std::iter::once(place).chain(others) {

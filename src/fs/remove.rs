@@ -23,12 +23,7 @@ impl<B: Backing> Fs<B> {
         self.inodes.removed(attr.ino, parent, name, true)
     }
 
-    pub fn rename(
-        &self,
-        from: (u64, &[u8]),
-        to: (u64, &[u8]),
-        mode: RenameMode,
-    ) -> Result<()> {
+    pub fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), mode: RenameMode) -> Result<()> {
         let (old_dir, new_dir) = (self.dir(from.0)?, self.dir(to.0)?);
         let (_, moved) = old_dir.lookup(&self.volume, from.1)?;
         let target = match self.open_entry(to.0, &new_dir, to.1) {
@@ -39,7 +34,8 @@ impl<B: Backing> Fs<B> {
         if from.0 != to.0 {
             self.make_path_durable(to.0)?;
         }
-        self.volume.rename((&old_dir, from.1), (&new_dir, to.1), mode, replaced)?;
+        self.volume
+            .rename((&old_dir, from.1), (&new_dir, to.1), mode, replaced)?;
         match (mode, target) {
             (_, Some((_, other))) if other.ino == moved.ino => Ok(()),
             (RenameMode::Exchange, Some((_, other))) => {
@@ -72,14 +68,28 @@ impl<B: Backing> Fs<B> {
         }
         let opened = match self.dirs.cached(attr.ino)? {
             Some(open) => open,
-            None if self.inodes.parent(attr.ino).is_ok_and(|p| p == parent) => self.dir(attr.ino)?,
+            None if self.inodes.parent(attr.ino).is_ok_and(|p| p == parent) => {
+                self.dir(attr.ino)?
+            }
             None => {
-                let handle = self.volume.backing().open_dir(dir.handle(), &sealed.entry)?;
+                let handle = self
+                    .volume
+                    .backing()
+                    .open_dir(dir.handle(), &sealed.entry)?;
                 Arc::new(Dir::new(handle, attr.ino))
             }
         };
         // What was looked up and what was opened must be one directory.
-        let same = self.volume.backing().stat(Target::Dir(opened.handle()))?.ino == attr.ino;
-        if same { Ok((Some(opened), attr)) } else { Err(Error::Stale) }
+        let same = self
+            .volume
+            .backing()
+            .stat(Target::Dir(opened.handle()))?
+            .ino
+            == attr.ino;
+        if same {
+            Ok((Some(opened), attr))
+        } else {
+            Err(Error::Stale)
+        }
     }
 }

@@ -29,7 +29,9 @@ impl<B: Backing> Fs<B> {
     pub fn listxattr(&self, ino: u64) -> Result<Vec<u8>> {
         let mut listed = self.with_attributed(ino, |of| self.volume.list_xattrs(of))?;
         if !self.config.acl {
-            let kept = listed.split_inclusive(|b| *b == 0).filter(|n| !n.starts_with(ACL));
+            let kept = listed
+                .split_inclusive(|b| *b == 0)
+                .filter(|n| !n.starts_with(ACL));
             listed = kept.flatten().copied().collect();
         }
         Ok(listed)
@@ -53,7 +55,10 @@ impl<B: Backing> Fs<B> {
         }
         if let Some(file) = self.files.get(ino)? {
             let id = || file.data.owner_id(&self.volume).map(|id| id.to_vec());
-            return Ok(op(&Attributed { target: file.data.target(), id: &id })?);
+            return Ok(op(&Attributed {
+                target: file.data.target(),
+                id: &id,
+            })?);
         }
         let kind = Kind::of_mode(self.getattr(ino)?.mode);
         if kind == Some(Kind::Dir) {
@@ -65,7 +70,10 @@ impl<B: Backing> Fs<B> {
                 // The kernel allows no user attributes on links and special files.
                 _ => Err(crate::store::Error::Unsupported),
             };
-            Ok(op(&Attributed { target: Target::At(dir.handle(), entry), id: &id })?)
+            Ok(op(&Attributed {
+                target: Target::At(dir.handle(), entry),
+                id: &id,
+            })?)
         })
     }
 
@@ -84,11 +92,16 @@ impl<B: Backing> Fs<B> {
             };
             if dir.attr(&self.volume)?.mtime != before {
                 let mtime = SetTime::At(before);
-                self.volume.backing().set_times(dir.target(), SetTime::Keep, mtime)?;
+                self.volume
+                    .backing()
+                    .set_times(dir.target(), SetTime::Keep, mtime)?;
             }
             Ok(id.0.to_vec())
         };
-        Ok(op(&Attributed { target: dir.target(), id: &id })?)
+        Ok(op(&Attributed {
+            target: dir.target(),
+            id: &id,
+        })?)
     }
 
     fn id_of_closed(&self, ino: u64) -> crate::store::Result<Vec<u8>> {

@@ -64,10 +64,16 @@ pub fn set_time(time: Option<TimeOrNow>) -> SetTime {
 /// this takes it apart again. Upstream e48279f mends it: then the test `fuser_still_decodes…` in `tests/` fails.
 fn requested_time(t: SystemTime) -> Time {
     match t.duration_since(UNIX_EPOCH) {
-        Ok(d) => Time { sec: d.as_secs() as i64, nsec: d.subsec_nanos() },
+        Ok(d) => Time {
+            sec: d.as_secs() as i64,
+            nsec: d.subsec_nanos(),
+        },
         Err(before) => {
             let d = before.duration();
-            Time { sec: 0i64.wrapping_sub_unsigned(d.as_secs()), nsec: d.subsec_nanos() }
+            Time {
+                sec: 0i64.wrapping_sub_unsigned(d.as_secs()),
+                nsec: d.subsec_nanos(),
+            }
         }
     }
 }

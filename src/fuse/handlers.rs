@@ -14,22 +14,20 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags,
-    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents,
-    PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
-    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
+    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen,
+    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::content::Buffer;
 use crate::fs::errno::errno;
-use crate::fs::{
-    self, Caller, Detail, DirEntry, Entry, Existing, Fh, Fs, NewMode, SetAttr,
-};
+use crate::fs::{self, Caller, Detail, DirEntry, Entry, Existing, Fh, Fs, NewMode, SetAttr};
 use crate::fuse::convert::{file_attr, file_type, set_time};
 use crate::fuse::seeker::{Job, Seeker};
 use crate::store::Disk;
 use crate::store::backing::{RenameMode, SeekTo, Sync, XattrMode};
-use crate::content::Buffer;
 
 /// The largest READ and WRITE, and so the largest request.
 pub const MAX_IO: u32 = 1 << 20;
@@ -75,7 +73,10 @@ pub struct Shell {
 type Answer<R> = Result<R, Errno>;
 
 fn caller(req: &Request) -> Caller {
-    Caller { uid: req.uid(), gid: req.gid() }
+    Caller {
+        uid: req.uid(),
+        gid: req.gid(),
+    }
 }
 
 /// Runs one operation; a panic makes the volume read-only.
@@ -84,7 +85,8 @@ fn run<R>(fs: &Fs<Disk>, ino: INodeNo, op: impl FnOnce(&Fs<Disk>) -> fs::Result<
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(Errno::from_i32(errno(ino.0, &e))),
         Err(_) => {
-            fs.volume().latch_read_only("a request could not be completed because of a defect");
+            fs.volume()
+                .latch_read_only("a request could not be completed because of a defect");
             Err(Errno::EIO)
         }
     }
@@ -115,7 +117,11 @@ impl Shell {
     }
 
     fn open_flags(&self) -> FopenFlags {
-        if self.policy.shared { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
+        if self.policy.shared {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_KEEP_CACHE
+        }
     }
 }
 
@@ -188,7 +194,14 @@ impl fuser::Filesystem for Shell {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (set_time(atime), set_time(mtime));
-        let set = SetAttr { mode, uid, gid, size, atime, mtime };
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime,
+            mtime,
+        };
         match self.run(ino, |fs| fs.setattr(caller(req), ino.0, &set)) {
             Ok(attr) => reply.attr(&self.policy.attr_ttl, &file_attr(&attr)),
             Err(e) => reply.error(e),
@@ -229,16 +242,24 @@ impl fuser::Filesystem for Shell {
         reply: ReplyEntry,
     ) {
         let new = NewMode { mode, umask };
-        let made = self.run(parent, |fs| fs.mkdir(caller(req), parent.0, name.as_bytes(), new));
+        let made = self.run(parent, |fs| {
+            fs.mkdir(caller(req), parent.0, name.as_bytes(), new)
+        });
         self.entry(made, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.run(parent, |fs| fs.unlink(parent.0, name.as_bytes())), reply);
+        empty(
+            self.run(parent, |fs| fs.unlink(parent.0, name.as_bytes())),
+            reply,
+        );
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.run(parent, |fs| fs.rmdir(parent.0, name.as_bytes())), reply);
+        empty(
+            self.run(parent, |fs| fs.rmdir(parent.0, name.as_bytes())),
+            reply,
+        );
     }
 
     fn symlink(
@@ -250,8 +271,9 @@ impl fuser::Filesystem for Shell {
         reply: ReplyEntry,
     ) {
         let target = target.as_os_str().as_bytes();
-        let made = self
-            .run(parent, |fs| fs.symlink(caller(req), parent.0, link_name.as_bytes(), target));
+        let made = self.run(parent, |fs| {
+            fs.symlink(caller(req), parent.0, link_name.as_bytes(), target)
+        });
         self.entry(made, reply);
     }
 
@@ -271,7 +293,10 @@ impl fuser::Filesystem for Shell {
             RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
             _ => return reply.error(Errno::EINVAL),
         };
-        let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
+        let (from, to) = (
+            (parent.0, name.as_bytes()),
+            (newparent.0, newname.as_bytes()),
+        );
         empty(self.run(parent, |fs| fs.rename(from, to, mode)), reply);
     }
 
@@ -361,7 +386,14 @@ impl fuser::Filesystem for Shell {
         empty(self.run(ino, |fs| fs.release(Fh(fh.0))), reply);
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        datasync: bool,
+        reply: ReplyEmpty,
+    ) {
         let what = if datasync { Sync::Data } else { Sync::All };
         empty(self.run(ino, |fs| fs.fsync(Fh(fh.0), what)), reply);
     }
@@ -389,7 +421,9 @@ impl fuser::Filesystem for Shell {
             let name = OsStr::from_bytes(e.name);
             !reply.add(INodeNo(e.ino), e.cookie, file_type(e.kind), name)
         };
-        match self.run(ino, |fs| fs.readdir(Fh(fh.0), offset, Detail::Names, &mut add)) {
+        match self.run(ino, |fs| {
+            fs.readdir(Fh(fh.0), offset, Detail::Names, &mut add)
+        }) {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
         }
@@ -410,9 +444,18 @@ impl fuser::Filesystem for Shell {
             };
             let name = OsStr::from_bytes(e.name);
             let generation = Generation(entry.generation);
-            !reply.add(INodeNo(e.ino), e.cookie, name, &ttl, &file_attr(&entry.attr), generation)
+            !reply.add(
+                INodeNo(e.ino),
+                e.cookie,
+                name,
+                &ttl,
+                &file_attr(&entry.attr),
+                generation,
+            )
         };
-        match self.run(ino, |fs| fs.readdir(Fh(fh.0), offset, Detail::Attributes, &mut add)) {
+        match self.run(ino, |fs| {
+            fs.readdir(Fh(fh.0), offset, Detail::Attributes, &mut add)
+        }) {
             Ok(()) => reply.ok(),
             Err(e) => reply.error(e),
         }
@@ -472,11 +515,18 @@ impl fuser::Filesystem for Shell {
             libc::XATTR_REPLACE => XattrMode::Replace,
             _ => return reply.error(Errno::EINVAL),
         };
-        empty(self.run(ino, |fs| fs.setxattr(ino.0, name.as_bytes(), value, mode)), reply);
+        empty(
+            self.run(ino, |fs| fs.setxattr(ino.0, name.as_bytes(), value, mode)),
+            reply,
+        );
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        xattr_reply(self.run(ino, |fs| fs.getxattr(ino.0, name.as_bytes())), size, reply);
+        xattr_reply(
+            self.run(ino, |fs| fs.getxattr(ino.0, name.as_bytes())),
+            size,
+            reply,
+        );
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
@@ -484,7 +534,10 @@ impl fuser::Filesystem for Shell {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.run(ino, |fs| fs.removexattr(ino.0, name.as_bytes())), reply);
+        empty(
+            self.run(ino, |fs| fs.removexattr(ino.0, name.as_bytes())),
+            reply,
+        );
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
@@ -593,7 +646,9 @@ impl fuser::Filesystem for Shell {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let done = self.run(ino, |fs| fs.fallocate(caller(req), Fh(fh.0), offset, length, mode));
+        let done = self.run(ino, |fs| {
+            fs.fallocate(caller(req), Fh(fh.0), offset, length, mode)
+        });
         empty(done, reply);
     }
 
@@ -615,14 +670,19 @@ impl fuser::Filesystem for Shell {
             return reply.error(Errno::ENXIO);
         };
         let fs = self.fs.clone();
-        let answer = move |reply: ReplyLseek| match run(&fs, ino, |fs| fs.seek(Fh(fh.0), from, to)) {
+        let answer = move |reply: ReplyLseek| match run(&fs, ino, |fs| fs.seek(Fh(fh.0), from, to))
+        {
             Ok(Some(found)) => reply.offset(found as i64),
             Ok(None) => reply.error(Errno::ENXIO),
             Err(e) => reply.error(e),
         };
         let dirty = self.run(ino, |fs| fs.may_have_dirty_pages(Fh(fh.0)));
         if self.policy.writeback && dirty.unwrap_or(true) {
-            self.seeker.send(Job { ino, reply, answer: Box::new(answer) });
+            self.seeker.send(Job {
+                ino,
+                reply,
+                answer: Box::new(answer),
+            });
         } else {
             answer(reply);
         }

@@ -37,8 +37,13 @@ impl Seeker {
         let (sender, jobs) = mpsc::channel();
         let notifier = Arc::new(OnceLock::new());
         let kernel = notifier.clone();
-        thread::Builder::new().name("seek".into()).spawn(move || serve(&jobs, &kernel))?;
-        Ok(Self { jobs: Arc::new(Mutex::new(sender)), notifier })
+        thread::Builder::new()
+            .name("seek".into())
+            .spawn(move || serve(&jobs, &kernel))?;
+        Ok(Self {
+            jobs: Arc::new(Mutex::new(sender)),
+            notifier,
+        })
     }
 
     /// Tells the thread how to reach the kernel, once the session exists.
@@ -59,7 +64,10 @@ fn serve(jobs: &Receiver<Job>, notifier: &OnceLock<Notifier>) {
         if let Some(notifier) = notifier.get()
             && let Err(e) = notifier.inval_inode(job.ino, 0, 0)
         {
-            log::warn!("inode {}: the kernel did not write its pages back: {e}", job.ino.0);
+            log::warn!(
+                "inode {}: the kernel did not write its pages back: {e}",
+                job.ino.0
+            );
         }
         (job.answer)(job.reply);
     }

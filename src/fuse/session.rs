@@ -76,7 +76,10 @@ pub fn mount(
         },
         seeker: seeker.clone(),
     };
-    let source = options.fsname.clone().map_or_else(|| source.into(), OsString::from);
+    let source = options
+        .fsname
+        .clone()
+        .map_or_else(|| source.into(), OsString::from);
     let request = KernelMount {
         source,
         read_only: options.read_only,
@@ -94,7 +97,11 @@ pub fn mount(
     let session = fuser::Session::from_fd(shell, made.fd, SessionACL::All, config)
         .map_err(MountError::Handshake)?;
     seeker.connect(session.notifier());
-    Ok(Session { session, fs, mounted: made.mounted })
+    Ok(Session {
+        session,
+        fs,
+        mounted: made.mounted,
+    })
 }
 
 /// A quarter of the descriptors this process may open.

@@ -99,7 +99,9 @@ impl<B: Backing> Dir<B> {
     /// The stored name and attributes of an entry.
     pub fn lookup(&self, volume: &Volume<B>, name: &[u8]) -> Result<(SealedName, Attr)> {
         let sealed = self.seal(volume, name)?;
-        let attr = volume.backing().stat(Target::At(&self.handle, &sealed.entry))?;
+        let attr = volume
+            .backing()
+            .stat(Target::At(&self.handle, &sealed.entry))?;
         Ok((sealed, attr))
     }
 
@@ -130,11 +132,15 @@ impl<B: Backing> Dir<B> {
     }
 
     fn id_state(&self) -> MutexGuard<'_, Option<Id>> {
-        self.id.lock().expect("no code that panics runs under this lock")
+        self.id
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().expect("no code that panics runs under this lock")
+        self.pending
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     fn load_id(&self, volume: &Volume<B>) -> Result<Id> {
@@ -158,7 +164,10 @@ impl<B: Backing> Dir<B> {
         })?;
         match from_link {
             Some(id) => {
-                log::warn!("directory {}: its id was read from the second copy", self.ino);
+                log::warn!(
+                    "directory {}: its id was read from the second copy",
+                    self.ino
+                );
                 Ok(Id::Stored(id))
             }
             None if has_entries => Err(Error::NoDirId),
@@ -171,11 +180,15 @@ impl<B: Backing> Dir<B> {
     }
 
     fn read_id_file(&self, volume: &Volume<B>) -> Result<DirId> {
-        let file = volume.backing().open(&self.handle, ID_FILE, OpenFor::Read)?;
+        let file = volume
+            .backing()
+            .open(&self.handle, ID_FILE, OpenFor::Read)?;
         let mut record = [0; 64];
         let got = volume.backing().read_at(&file, &mut record, 0)?;
         let names = volume.keys().names();
-        names.parse_dir_record(&record[..got]).map_err(|_| Error::DamagedName)
+        names
+            .parse_dir_record(&record[..got])
+            .map_err(|_| Error::DamagedName)
     }
 
     fn store_id(&self, volume: &Volume<B>, id: DirId) -> Result<()> {
@@ -184,20 +197,27 @@ impl<B: Backing> Dir<B> {
         let record = names.dir_record(&id);
         let dir = &self.handle;
         // What an interrupted creation left in an empty directory is no one's id.
-        let file = backing.create(dir, ID_FILE, 0o600).or_else(|e| match e.raw_os_error() {
-            Some(libc::EEXIST) => {
-                backing.unlink(dir, ID_FILE)?;
-                backing.create(dir, ID_FILE, 0o600)
-            }
-            _ => Err(e),
-        })?;
+        let file = backing
+            .create(dir, ID_FILE, 0o600)
+            .or_else(|e| match e.raw_os_error() {
+                Some(libc::EEXIST) => {
+                    backing.unlink(dir, ID_FILE)?;
+                    backing.create(dir, ID_FILE, 0o600)
+                }
+                _ => Err(e),
+            })?;
         let link = names.dir_link_name(&id);
-        let stored = backing.write_at(&file, &record, 0).map_err(|(_, e)| e).and_then(|()| {
-            backing.link((dir, ID_FILE), (dir, link.as_bytes())).or_else(|_| {
-                // A filesystem without hard links keeps the id in the name of an empty file.
-                backing.create(dir, link.as_bytes(), 0o600).map(drop)
-            })
-        });
+        let stored = backing
+            .write_at(&file, &record, 0)
+            .map_err(|(_, e)| e)
+            .and_then(|()| {
+                backing
+                    .link((dir, ID_FILE), (dir, link.as_bytes()))
+                    .or_else(|_| {
+                        // A filesystem without hard links keeps the id in the name of an empty file.
+                        backing.create(dir, link.as_bytes(), 0o600).map(drop)
+                    })
+            });
         if let Err(e) = stored {
             let _ = backing.unlink(dir, ID_FILE);
             return Err(e.into());
@@ -259,9 +279,14 @@ impl<B: Backing> Dir<B> {
     /// Removes the sidecar of a long name whose entry is gone.
     pub(super) fn remove_sidecar(&self, volume: &Volume<B>, name: &SealedName) {
         if name.sidecar.is_some() {
-            let gone = volume.backing().unlink(&self.handle, &sidecar_name(&name.entry));
+            let gone = volume
+                .backing()
+                .unlink(&self.handle, &sidecar_name(&name.entry));
             if let Err(e) = gone {
-                log::warn!("directory {}: a name sidecar could not be removed: {e}", self.ino);
+                log::warn!(
+                    "directory {}: a name sidecar could not be removed: {e}",
+                    self.ino
+                );
             }
         }
     }
@@ -274,7 +299,11 @@ impl<B: Backing> Dir<B> {
         }
         let done = self.sync_pending(volume, &pending);
         if done.is_err() {
-            *self.pending() = Pending { id: true, too_many: true, ..pending };
+            *self.pending() = Pending {
+                id: true,
+                too_many: true,
+                ..pending
+            };
         }
         done
     }
@@ -285,7 +314,10 @@ impl<B: Backing> Dir<B> {
             return Ok(backing.sync_all()?);
         }
         let id = pending.id.then_some(ID_FILE);
-        for name in id.into_iter().chain(pending.sidecars.iter().map(Vec::as_slice)) {
+        for name in id
+            .into_iter()
+            .chain(pending.sidecars.iter().map(Vec::as_slice))
+        {
             match backing.open(&self.handle, name, OpenFor::Read) {
                 Ok(file) => backing.sync(&file, Sync::Data)?,
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
@@ -347,7 +379,10 @@ impl<B: Backing> Dir<B> {
             })
         })?;
         if skipped > 0 {
-            log::warn!("directory {}: {skipped} entries with unreadable names skipped", self.ino);
+            log::warn!(
+                "directory {}: {skipped} entries with unreadable names skipped",
+                self.ino
+            );
         }
         outcome
     }
@@ -365,7 +400,9 @@ impl<B: Backing> Dir<B> {
         };
         let mut content = [0; 512];
         let got = backing.read_at(&file, &mut content, 0)?;
-        names.open_long(&id, entry, &content[..got]).map_err(|_| Error::DamagedName)
+        names
+            .open_long(&id, entry, &content[..got])
+            .map_err(|_| Error::DamagedName)
     }
 }
 

@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
     self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec,
@@ -35,6 +36,8 @@ pub enum Atime {
 pub struct Disk {
     root: OwnedFd,
     atime: Atime,
+    /// Held while a mode is widened for a moment, so that no one takes the widened mode for the real one.
+    widening: Mutex<()>,
 }
 
 impl Disk {
@@ -43,10 +46,19 @@ impl Disk {
     pub fn open(root: &Path, atime: Atime) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = fs::open(root.as_os_str().as_bytes(), flags, Mode::empty())?;
-        Ok(Self { root, atime })
+        Ok(Self {
+            root,
+            atime,
+            widening: Mutex::new(()),
+        })
     }
 
-    fn open_quietly(&self, dir: &OwnedFd, name: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fn open_quietly(
+        &self,
+        dir: &OwnedFd,
+        name: &[u8],
+        flags: OFlags,
+    ) -> rustix::io::Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if self.atime == Atime::Keep {
             match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
@@ -68,11 +80,12 @@ impl Disk {
             Err(Errno::ACCESS) => {}
             other => return other,
         }
+        let _alone = self.widening.lock().unwrap_or_else(PoisonError::into_inner);
         let stat = fs::fstat(dir)?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         let own = stat.st_uid == rustix::process::geteuid().as_raw();
         if !own || mode.contains(Mode::XUSR) {
-            return Err(Errno::ACCESS);
+            return op();
         }
         fs::fchmod(dir, mode | Mode::XUSR)?;
         let outcome = op();
@@ -88,22 +101,19 @@ impl Disk {
         flags: OFlags,
         widened: Mode,
     ) -> io::Result<OwnedFd> {
-        let refused = match self.searching(dir, || self.open_quietly(dir, name, flags)) {
-            Err(Errno::ACCESS) => Errno::ACCESS,
+        match self.searching(dir, || self.open_quietly(dir, name, flags)) {
+            Err(Errno::ACCESS) => {}
             other => return Ok(other?),
-        };
-        let pinned = fs::openat(
-            dir,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        }
+        let pin = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let pinned = fs::openat(dir, name, pin, Mode::empty())?;
+        let _alone = self.widening.lock().unwrap_or_else(PoisonError::into_inner);
         let stat = fs::fstat(&pinned)?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         let own = stat.st_uid == rustix::process::geteuid().as_raw();
         let link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
         if !own || link || mode.contains(widened) {
-            return Err(refused.into());
+            return Ok(self.open_quietly(dir, name, flags)?);
         }
         let path = magic_path(&pinned);
         fs::chmod(path.as_str(), mode | widened)?;
@@ -134,7 +144,10 @@ fn magic_path(fd: &OwnedFd) -> String {
 }
 
 fn attr(stat: &Stat) -> Attr {
-    let time = |sec, nsec| Time { sec, nsec: nsec as u32 };
+    let time = |sec, nsec| Time {
+        sec,
+        nsec: nsec as u32,
+    };
     Attr {
         ino: stat.st_ino,
         dev: stat.st_dev,
@@ -157,9 +170,18 @@ fn kind(file_type: FileType) -> Option<Kind> {
 
 fn timespec(time: SetTime) -> Timespec {
     match time {
-        SetTime::Keep => Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        SetTime::Now => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
-        SetTime::At(t) => Timespec { tv_sec: t.sec, tv_nsec: t.nsec.into() },
+        SetTime::Keep => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        SetTime::Now => Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        },
+        SetTime::At(t) => Timespec {
+            tv_sec: t.sec,
+            tv_nsec: t.nsec.into(),
+        },
     }
 }
 
@@ -181,12 +203,20 @@ impl Backing for Disk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = match self.open_quietly(dir, b".", flags) {
             // Going to `.` needs the right to search, which listing does not.
-            Err(Errno::ACCESS) => {
-                fs::open(magic_path(dir).as_str(), flags | OFlags::CLOEXEC, Mode::empty())?
-            }
+            Err(Errno::ACCESS) => fs::open(
+                magic_path(dir).as_str(),
+                flags | OFlags::CLOEXEC,
+                Mode::empty(),
+            )?,
             other => other?,
         };
-        Ok(DiskListing { fd, names: Vec::new(), batch: Vec::new(), next: 0, at_end: false })
+        Ok(DiskListing {
+            fd,
+            names: Vec::new(),
+            batch: Vec::new(),
+            next: 0,
+            at_end: false,
+        })
     }
 
     fn sync_dir(&self, dir: &OwnedFd) -> io::Result<()> {
@@ -243,10 +273,11 @@ impl Backing for Disk {
     }
 
     fn sync(&self, file: &OwnedFd, what: Sync) -> io::Result<()> {
-        Ok(match what {
-            Sync::Data => fs::fdatasync(file)?,
-            Sync::All => fs::fsync(file)?,
-        })
+        let synced = match what {
+            Sync::Data => fs::fdatasync(file),
+            Sync::All => fs::fsync(file),
+        };
+        Ok(synced?)
     }
 
     fn allocate(&self, file: &OwnedFd, how: Allocate, off: u64, len: u64) -> io::Result<()> {
@@ -255,7 +286,12 @@ impl Backing for Disk {
             Allocate::Punch => FallocateFlags::PUNCH_HOLE,
             Allocate::Zero => FallocateFlags::ZERO_RANGE,
         };
-        Ok(fs::fallocate(file, mode | FallocateFlags::KEEP_SIZE, off, len)?)
+        Ok(fs::fallocate(
+            file,
+            mode | FallocateFlags::KEEP_SIZE,
+            off,
+            len,
+        )?)
     }
 
     fn seek(&self, file: &OwnedFd, to: SeekTo, off: u64) -> io::Result<Option<u64>> {
@@ -276,7 +312,13 @@ impl Backing for Disk {
 
     fn mknod(&self, dir: &OwnedFd, name: &[u8], mode: u32, rdev: u64) -> io::Result<()> {
         let file_type = FileType::from_raw_mode(mode);
-        Ok(fs::mknodat(dir, name, file_type, Mode::from_raw_mode(mode), rdev)?)
+        Ok(fs::mknodat(
+            dir,
+            name,
+            file_type,
+            Mode::from_raw_mode(mode),
+            rdev,
+        )?)
     }
 
     fn symlink(&self, dir: &OwnedFd, name: &[u8], target: &[u8]) -> io::Result<()> {
@@ -338,10 +380,11 @@ impl Backing for Disk {
         gid: Option<u32>,
     ) -> io::Result<()> {
         let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-        Ok(match target {
-            Target::At(dir, name) => fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?,
-            Target::Dir(fd) | Target::File(fd) => fs::fchown(fd, uid, gid)?,
-        })
+        let given = match target {
+            Target::At(dir, name) => fs::chownat(dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW),
+            Target::Dir(fd) | Target::File(fd) => fs::fchown(fd, uid, gid),
+        };
+        Ok(given?)
     }
 
     fn set_times(
@@ -354,12 +397,11 @@ impl Backing for Disk {
             last_access: timespec(atime),
             last_modification: timespec(mtime),
         };
-        Ok(match target {
-            Target::At(dir, name) => {
-                fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
-            }
-            Target::Dir(fd) | Target::File(fd) => fs::futimens(fd, &times)?,
-        })
+        let set = match target {
+            Target::At(dir, name) => fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW),
+            Target::Dir(fd) | Target::File(fd) => fs::futimens(fd, &times),
+        };
+        Ok(set?)
     }
 
     fn get_xattr(&self, target: Target<'_, Self>, name: &[u8]) -> io::Result<Vec<u8>> {
@@ -473,7 +515,7 @@ impl DiskListing {
                 name_end: self.names.len(),
                 ino: entry.ino(),
                 kind: kind(entry.file_type()),
-                cookie: entry.next_entry_cookie() as u64,
+                cookie: entry.next_entry_cookie(),
             });
             if entries.is_buffer_empty() {
                 break;
@@ -496,7 +538,10 @@ impl Listing for DiskListing {
     fn read(&mut self, each: &mut dyn FnMut(ListedEntry<'_>) -> bool) -> io::Result<()> {
         loop {
             while let Some(entry) = self.batch.get(self.next) {
-                let begin = self.next.checked_sub(1).map_or(0, |i| self.batch[i].name_end);
+                let begin = self
+                    .next
+                    .checked_sub(1)
+                    .map_or(0, |i| self.batch[i].name_end);
                 let taken = each(ListedEntry {
                     name: &self.names[begin..entry.name_end],
                     ino: entry.ino,

@@ -13,7 +13,10 @@ pub enum Error {
     /// The backing filesystem refused.
     Io(io::Error),
     /// A chunk, or the file as a whole, is not what wardfs wrote.
-    Damaged { chunk: Option<ChunkNo>, damage: Damage },
+    Damaged {
+        chunk: Option<ChunkNo>,
+        damage: Damage,
+    },
     /// A name, link target, attribute or sidecar does not authenticate.
     DamagedName,
     /// A directory with entries has lost its id.
@@ -46,11 +49,17 @@ impl Error {
     }
 
     pub(crate) fn chunk(no: ChunkNo, damage: Damage) -> Self {
-        Self::Damaged { chunk: Some(no), damage }
+        Self::Damaged {
+            chunk: Some(no),
+            damage,
+        }
     }
 
     pub(crate) fn file(damage: Damage) -> Self {
-        Self::Damaged { chunk: None, damage }
+        Self::Damaged {
+            chunk: None,
+            damage,
+        }
     }
 }
 
@@ -64,8 +73,14 @@ impl std::fmt::Display for Error {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Io(e) => e.fmt(f),
-            Self::Damaged { chunk: Some(no), damage } => write!(f, "chunk {}: {damage}", no.0),
-            Self::Damaged { chunk: None, damage } => damage.fmt(f),
+            Self::Damaged {
+                chunk: Some(no),
+                damage,
+            } => write!(f, "chunk {}: {damage}", no.0),
+            Self::Damaged {
+                chunk: None,
+                damage,
+            } => damage.fmt(f),
             Self::DamagedName => f.write_str("a name does not authenticate"),
             Self::NoDirId => f.write_str("a directory has lost its id"),
             Self::ReadOnly => f.write_str("the volume is read-only"),

@@ -38,15 +38,22 @@ impl Gaps {
     /// The chunks of `range` were written, or lie beyond the end of the file now.
     pub fn remove(&mut self, range: ChunkRange) {
         let (first, last) = (range.first.0, range.last.0);
-        let before = self.ranges.range(..first).next_back().map(|(f, l)| (*f, *l));
+        let before = self
+            .ranges
+            .range(..first)
+            .next_back()
+            .map(|(f, l)| (*f, *l));
         if let Some((f, l)) = before.filter(|(_, l)| *l >= first) {
             self.ranges.insert(f, first - 1);
             if l > last {
                 self.ranges.insert(last + 1, l);
             }
         }
-        let inside: Vec<(u64, u64)> =
-            self.ranges.range(first..=last).map(|(f, l)| (*f, *l)).collect();
+        let inside: Vec<(u64, u64)> = self
+            .ranges
+            .range(first..=last)
+            .map(|(f, l)| (*f, *l))
+            .collect();
         for (f, l) in inside {
             self.ranges.remove(&f);
             if l > last {
@@ -58,7 +65,11 @@ impl Gaps {
     /// Whether chunk `no` is a hole that is known here.
     pub fn contains(&self, no: ChunkNo) -> bool {
         self.overflowed
-            || self.ranges.range(..=no.0).next_back().is_some_and(|(_, last)| *last >= no.0)
+            || self
+                .ranges
+                .range(..=no.0)
+                .next_back()
+                .is_some_and(|(_, last)| *last >= no.0)
     }
 }
 
@@ -74,7 +85,9 @@ mod tests {
     fn agrees_with_a_set_of_chunks() {
         let mut seed = 1u64;
         let mut next = |bound: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (seed >> 33) % bound
         };
         let mut gaps = Gaps::default();

@@ -5,13 +5,10 @@
 
 use std::io;
 
-use crate::format::volume::VolumeHeader;
+use crate::format::volume::{MAX_HEADER_LEN, VolumeHeader};
 use crate::store::backing::{Backing, OpenFor, Sync};
 use crate::store::layout::{HEADER, HEADER_BACKUP, META_DIR, TMP_DIR};
 use crate::store::volume::VolumeError;
-
-/// Larger headers are not read.
-const SIZE_MAX: usize = 2 << 20;
 
 /// A header as found.
 #[derive(Debug)]
@@ -23,18 +20,28 @@ pub struct Found {
 
 /// Reads the first copy, or the second one where the first is damaged.
 pub fn read<B: Backing>(backing: &B) -> Result<Found, VolumeError> {
-    let root = backing.root().map_err(|e| VolumeError::io("open the vault", e))?;
+    let root = backing
+        .root()
+        .map_err(|e| VolumeError::io("open the vault", e))?;
     let meta = match backing.open_dir(&root, META_DIR.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotAVault),
         other => other.map_err(|e| VolumeError::io("open ~wardfs", e))?,
     };
     let first = match read_copy(backing, &meta, HEADER) {
-        Ok(header) => return Ok(Found { header, from_backup: false }),
+        Ok(header) => {
+            return Ok(Found {
+                header,
+                from_backup: false,
+            });
+        }
         Err(e @ VolumeError::Unsupported(_)) => return Err(e),
         Err(e) => e,
     };
     match (first, read_copy(backing, &meta, HEADER_BACKUP)) {
-        (_, Ok(header)) => Ok(Found { header, from_backup: true }),
+        (_, Ok(header)) => Ok(Found {
+            header,
+            from_backup: true,
+        }),
         (_, Err(e @ VolumeError::Unsupported(_))) => Err(e),
         (VolumeError::NotAVault, Err(VolumeError::NotAVault)) => Err(VolumeError::NotAVault),
         (VolumeError::NotAVault, Err(e)) | (e, Err(_)) => Err(e),
@@ -56,8 +63,11 @@ fn read_bytes<B: Backing>(backing: &B, meta: &B::Dir, name: &str) -> Result<Vec<
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotAVault),
         other => other.map_err(fail)?,
     };
-    let len = backing.stat(crate::store::backing::Target::File(&file)).map_err(fail)?.size;
-    let mut bytes = vec![0; (len as usize).min(SIZE_MAX)];
+    let len = backing
+        .stat(crate::store::backing::Target::File(&file))
+        .map_err(fail)?
+        .size;
+    let mut bytes = vec![0; (len as usize).min(MAX_HEADER_LEN)];
     let got = backing.read_at(&file, &mut bytes, 0).map_err(fail)?;
     bytes.truncate(got);
     Ok(bytes)
@@ -105,6 +115,10 @@ fn replace<B: Backing>(
     let file = backing.create(tmp, name, 0o600)?;
     backing.write_at(&file, bytes, 0).map_err(|(_, e)| e)?;
     backing.sync(&file, Sync::All)?;
-    backing.rename((tmp, name), (into, name), crate::store::backing::RenameMode::Replace)?;
+    backing.rename(
+        (tmp, name),
+        (into, name),
+        crate::store::backing::RenameMode::Replace,
+    )?;
     backing.sync_dir(into)
 }

@@ -53,9 +53,12 @@ impl VaultLock {
     pub fn acquire(vault: &Path, mountpoint: Option<&Path>, note: Note) -> Result<Self, LockError> {
         let path = layout::lock(vault);
         let opened = match note {
-            Note::Write => {
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)
-            }
+            Note::Write => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path),
             Note::None => File::open(&path),
         };
         let mut file = match opened {
@@ -100,7 +103,10 @@ fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let holder = Holder {
         pid: std::process::id(),
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         mountpoint: mountpoint.map(Path::to_owned),
         since: since.map_or(0, |d| d.as_secs()),
     };

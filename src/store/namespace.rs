@@ -20,16 +20,22 @@ const TARGET_MAX: usize = 4095;
 impl<B: Backing> Volume<B> {
     /// Creates a regular file and opens its backing file, which is empty.
     pub fn create_file(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<B::File> {
-        self.add_entry(dir, name, |entry| self.backing().create(dir.handle(), entry, mode))
+        self.add_entry(dir, name, |entry| {
+            self.backing().create(dir.handle(), entry, mode)
+        })
     }
 
     pub fn create_dir(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<()> {
-        self.add_entry(dir, name, |entry| self.backing().mkdir(dir.handle(), entry, mode))
+        self.add_entry(dir, name, |entry| {
+            self.backing().mkdir(dir.handle(), entry, mode)
+        })
     }
 
     /// Creates a fifo, socket or device node.
     pub fn create_special(&self, dir: &Dir<B>, name: &[u8], mode: u32, rdev: u64) -> Result<()> {
-        self.add_entry(dir, name, |entry| self.backing().mknod(dir.handle(), entry, mode, rdev))
+        self.add_entry(dir, name, |entry| {
+            self.backing().mknod(dir.handle(), entry, mode, rdev)
+        })
     }
 
     pub fn create_symlink(&self, dir: &Dir<B>, name: &[u8], target: &[u8]) -> Result<()> {
@@ -37,8 +43,9 @@ impl<B: Backing> Volume<B> {
             return Err(Error::NameTooLong);
         }
         let sealed = self.keys().names().seal_target(target);
-        let near =
-            self.add_entry(dir, name, |entry| self.backing().symlink(dir.handle(), entry, &sealed));
+        let near = self.add_entry(dir, name, |entry| {
+            self.backing().symlink(dir.handle(), entry, &sealed)
+        });
         match near {
             Err(e) if e.os() == Some(libc::ENAMETOOLONG) => {
                 self.create_far_symlink(dir, name, &sealed, target.len())
@@ -47,7 +54,13 @@ impl<B: Backing> Volume<B> {
         }
     }
 
-    fn create_far_symlink(&self, dir: &Dir<B>, name: &[u8], sealed: &[u8], len: usize) -> Result<()> {
+    fn create_far_symlink(
+        &self,
+        dir: &Dir<B>,
+        name: &[u8],
+        sealed: &[u8],
+        len: usize,
+    ) -> Result<()> {
         let backing = self.backing();
         let targets = self.targets_dir()?;
         let mut id = [0; 16];
@@ -59,7 +72,9 @@ impl<B: Backing> Volume<B> {
             .write_at(&file, sealed, 0)
             .map_err(|(_, e)| Error::from(e))
             .and_then(|()| {
-                self.add_entry(dir, name, |e| backing.symlink(dir.handle(), e, marker.as_bytes()))
+                self.add_entry(dir, name, |e| {
+                    backing.symlink(dir.handle(), e, marker.as_bytes())
+                })
             });
         if done.is_err() {
             backing.unlink(&targets, id.as_bytes())?;
@@ -74,14 +89,23 @@ impl<B: Backing> Volume<B> {
         let Some((id, len)) = far_target(&stored) else {
             return names.open_target(&stored).map_err(|_| Error::DamagedName);
         };
-        let file = match self.backing().open(&self.targets_dir()?, id.as_bytes(), OpenFor::Read) {
+        let file = match self
+            .backing()
+            .open(&self.targets_dir()?, id.as_bytes(), OpenFor::Read)
+        {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Err(Error::DamagedName),
             other => other?,
         };
         let mut sealed = vec![0; 8192];
         let got = self.backing().read_at(&file, &mut sealed, 0)?;
-        let target = names.open_target(&sealed[..got]).map_err(|_| Error::DamagedName)?;
-        if target.len() as u64 == len { Ok(target) } else { Err(Error::DamagedName) }
+        let target = names
+            .open_target(&sealed[..got])
+            .map_err(|_| Error::DamagedName)?;
+        if target.len() as u64 == len {
+            Ok(target)
+        } else {
+            Err(Error::DamagedName)
+        }
     }
 
     /// The plaintext length of a symlink's target, without opening it.
@@ -96,7 +120,8 @@ impl<B: Backing> Volume<B> {
     /// Adds a hard link `to` for the entry `from`.
     pub fn link(&self, from: (&Dir<B>, &[u8]), to: (&Dir<B>, &[u8])) -> Result<()> {
         self.add_entry(to.0, to.1, |entry| {
-            self.backing().link((from.0.handle(), from.1), (to.0.handle(), entry))
+            self.backing()
+                .link((from.0.handle(), from.1), (to.0.handle(), entry))
         })
     }
 
@@ -104,8 +129,15 @@ impl<B: Backing> Volume<B> {
     pub fn remove_dir(&self, dir: &Dir<B>, name: &[u8], victim: &Dir<B>) -> Result<()> {
         self.check_writable()?;
         let sealed = dir.seal(self, name)?;
-        let _alone = victim.changes.write().expect("no code that panics runs under this lock");
-        let rmdir = || self.backing().rmdir(dir.handle(), &sealed.entry).map_err(Error::from);
+        let _alone = victim
+            .changes
+            .write()
+            .expect("no code that panics runs under this lock");
+        let rmdir = || {
+            self.backing()
+                .rmdir(dir.handle(), &sealed.entry)
+                .map_err(Error::from)
+        };
         match rmdir() {
             Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
                 victim.remove_id(self)?;
@@ -148,19 +180,29 @@ impl<B: Backing> Volume<B> {
     ) -> Result<()> {
         self.check_writable()?;
         let backing = self.backing();
-        let _kept = to.0.changes.read().expect("no code that panics runs under this lock");
+        let _kept =
+            to.0.changes
+                .read()
+                .expect("no code that panics runs under this lock");
         to.0.stored_id(self)?;
         let (old, new) = (from.0.seal(self, from.1)?, to.0.seal(self, to.1)?);
-        let (at_old, at_new) = ((from.0.handle(), &old.entry[..]), (to.0.handle(), &new.entry[..]));
+        let (at_old, at_new) = (
+            (from.0.handle(), &old.entry[..]),
+            (to.0.handle(), &new.entry[..]),
+        );
         let move_entry = || backing.rename(at_old, at_new, mode).map_err(Error::from);
         to.0.put_sidecar(self, &new)?;
         let moved = match move_entry() {
             Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
                 match replaced.filter(|_| mode == RenameMode::Replace) {
                     Some(victim) => {
-                        let _alone =
-                            victim.changes.write().expect("no code that panics runs under this lock");
-                        victim.remove_id(self).and_then(|()| move_entry().map_err(not_empty))
+                        let _alone = victim
+                            .changes
+                            .write()
+                            .expect("no code that panics runs under this lock");
+                        victim
+                            .remove_id(self)
+                            .and_then(|()| move_entry().map_err(not_empty))
                     }
                     None => Err(e),
                 }
@@ -168,7 +210,9 @@ impl<B: Backing> Volume<B> {
             other => other,
         };
         let gone = |at: (&B::Dir, &[u8])| {
-            backing.stat(Target::At(at.0, at.1)).is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
+            backing
+                .stat(Target::At(at.0, at.1))
+                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOENT))
         };
         match moved {
             Ok(()) if mode == RenameMode::Exchange => Ok(()),
@@ -196,7 +240,10 @@ impl<B: Backing> Volume<B> {
         add: impl FnOnce(&[u8]) -> std::io::Result<R>,
     ) -> Result<R> {
         self.check_writable()?;
-        let _kept = dir.changes.read().expect("no code that panics runs under this lock");
+        let _kept = dir
+            .changes
+            .read()
+            .expect("no code that panics runs under this lock");
         dir.stored_id(self)?;
         let sealed = dir.seal(self, name)?;
         dir.put_sidecar(self, &sealed)?;
@@ -211,7 +258,10 @@ impl<B: Backing> Volume<B> {
 
 /// The id and plaintext length in a symlink that points to `~wardfs/targets`.
 fn far_target(stored: &[u8]) -> Option<(&str, u64)> {
-    let (id, len) = std::str::from_utf8(stored).ok()?.strip_prefix(FAR_TARGET)?.split_once('.')?;
+    let (id, len) = std::str::from_utf8(stored)
+        .ok()?
+        .strip_prefix(FAR_TARGET)?
+        .split_once('.')?;
     let valid = id.len() == 22 && BASE64URL_NOPAD.decode(id.as_bytes()).is_ok();
     let len = len.parse().ok().filter(|l| *l <= TARGET_MAX as u64)?;
     valid.then_some((id, len))
@@ -231,9 +281,20 @@ mod tests {
     #[test]
     fn far_targets_are_parsed_strictly() {
         let id = "AAAAAAAAAAAAAAAAAAAAAA";
-        assert_eq!(far_target(format!("~T{id}.4095").as_bytes()), Some((id, 4095)));
-        for bad in ["", "~T", "~T.1", "~TAAAA.5", "~TAAAAAAAAAAAAAAAAAAAAAA.4096", "~TAAAAAAAAAAAAAAAAAAAAAA",
-            "~T../../../../../etc/shad.1", "AAAAAAAAAAAAAAAAAAAAAA.1"] {
+        assert_eq!(
+            far_target(format!("~T{id}.4095").as_bytes()),
+            Some((id, 4095))
+        );
+        for bad in [
+            "",
+            "~T",
+            "~T.1",
+            "~TAAAA.5",
+            "~TAAAAAAAAAAAAAAAAAAAAAA.4096",
+            "~TAAAAAAAAAAAAAAAAAAAAAA",
+            "~T../../../../../etc/shad.1",
+            "AAAAAAAAAAAAAAAAAAAAAA.1",
+        ] {
             assert_eq!(far_target(bad.as_bytes()), None, "{bad}");
         }
     }

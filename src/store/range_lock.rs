@@ -18,7 +18,10 @@ impl ChunkRange {
 
     /// From `first` to the end of any file.
     pub fn from(first: ChunkNo) -> Self {
-        Self { first, last: ChunkNo(u64::MAX) }
+        Self {
+            first,
+            last: ChunkNo(u64::MAX),
+        }
     }
 
     fn meets(self, other: Self) -> bool {
@@ -70,16 +73,23 @@ impl RangeLock {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().expect("no code that panics runs under this lock")
+        self.table
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     fn acquire(&self, range: ChunkRange, mode: Mode) -> RangeGuard<'_> {
         let mut table = self.table();
-        while table.held.iter().any(|h| {
-            h.range.meets(range) && (mode == Mode::Exclusive || h.mode == Mode::Exclusive)
-        }) {
+        while table
+            .held
+            .iter()
+            .any(|h| h.range.meets(range) && (mode == Mode::Exclusive || h.mode == Mode::Exclusive))
+        {
             table.waiting += 1;
-            table = self.freed.wait(table).expect("no code that panics runs under this lock");
+            table = self
+                .freed
+                .wait(table)
+                .expect("no code that panics runs under this lock");
             table.waiting -= 1;
         }
         let id = table.next_id;

@@ -46,7 +46,10 @@ pub fn load<B: Backing>(
         let Ok(found) = Superblock::decode(&bytes, keys.journal_mac_key()) else {
             continue;
         };
-        if newest.as_ref().is_none_or(|n| n.generation < found.generation) {
+        if newest
+            .as_ref()
+            .is_none_or(|n| n.generation < found.generation)
+        {
             newest = Some(found);
         }
     }
@@ -74,7 +77,9 @@ impl<B: Backing> Sequencer<B> {
         let first = block.seq_high_water;
         let name = SUPERBLOCK.as_bytes();
         let file = match backing.open(journal, name, OpenFor::ReadWrite) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => backing.create(journal, name, 0o600)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                backing.create(journal, name, 0o600)?
+            }
             other => other?,
         };
         let sequencer = Self {
@@ -103,7 +108,9 @@ impl<B: Backing> Sequencer<B> {
         }
         let limit = used + RESERVE;
         if limit > WriteSeq::MAX.0 {
-            return Err(io::Error::other("the write sequence of this volume is used up"));
+            return Err(io::Error::other(
+                "the write sequence of this volume is used up",
+            ));
         }
         current.seq_high_water = WriteSeq(limit);
         self.write(backing, keys, &mut current)?;
@@ -125,21 +132,31 @@ impl<B: Backing> Sequencer<B> {
 
     /// Whether a file time lies in this mount or in one that ended uncleanly.
     pub fn covers(&self, time: Time) -> bool {
-        let ns = time.sec.saturating_mul(1_000_000_000).saturating_add(time.nsec.into());
+        let ns = time
+            .sec
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.nsec.into());
         let current = self.current();
         ns >= current.opened_at - CLOCK_SLACK_NS
-            || current.windows.iter().any(|(begin, end)| (*begin..=*end).contains(&ns))
+            || current
+                .windows
+                .iter()
+                .any(|(begin, end)| (*begin..=*end).contains(&ns))
     }
 
     fn current(&self) -> MutexGuard<'_, Superblock> {
-        self.current.lock().expect("no code that panics runs under this lock")
+        self.current
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     fn write(&self, backing: &B, keys: &VolumeKeys, block: &mut Superblock) -> io::Result<()> {
         block.generation += 1;
         let bytes = block.encode(keys.journal_mac_key());
         let slot = (block.generation % 2) * SUPERBLOCK_LEN as u64;
-        backing.write_at(&self.file, &bytes, slot).map_err(|(_, e)| e)?;
+        backing
+            .write_at(&self.file, &bytes, slot)
+            .map_err(|(_, e)| e)?;
         backing.sync(&self.file, Sync::Data)
     }
 }
@@ -170,15 +187,25 @@ pub fn create<B: Backing>(backing: &B, journal: &B::Dir, keys: &VolumeKeys) -> i
 }
 
 /// Whether an empty ciphertext file may be what a crash left of a file that was being created.
-pub fn is_leftover<B: Backing>(sequencer: Option<&Sequencer<B>>, found: &Superblock, attr: &Attr) -> bool {
+pub fn is_leftover<B: Backing>(
+    sequencer: Option<&Sequencer<B>>,
+    found: &Superblock,
+    attr: &Attr,
+) -> bool {
     match sequencer {
         Some(sequencer) => sequencer.covers(attr.mtime),
         None => {
             let t = attr.mtime;
-            let ns = t.sec.saturating_mul(1_000_000_000).saturating_add(t.nsec.into());
+            let ns = t
+                .sec
+                .saturating_mul(1_000_000_000)
+                .saturating_add(t.nsec.into());
             let since = found.opened_at - CLOCK_SLACK_NS;
             (!found.clean && ns >= since)
-                || found.windows.iter().any(|(begin, end)| (*begin..=*end).contains(&ns))
+                || found
+                    .windows
+                    .iter()
+                    .any(|(begin, end)| (*begin..=*end).contains(&ns))
         }
     }
 }

@@ -18,10 +18,10 @@ use crate::store::backing::{Attr, Backing};
 use crate::store::disk::{Atime, Disk};
 use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
+use crate::store::header;
 use crate::store::layout::{self, JOURNAL_DIR, META_DIR, TARGETS_DIR, TMP_DIR};
 use crate::store::lock::VaultLock;
 use crate::store::superblock::{self, Sequencer};
-use crate::store::header;
 
 /// What a new vault is to be.
 #[derive(Debug, Clone)]
@@ -54,12 +54,19 @@ pub enum VolumeError {
     /// The secret is not the right one, or the header was changed.
     Unlock(UnlockError),
     InvalidChunkSize(u32),
-    Io { what: &'static str, source: io::Error },
+    Io {
+        what: &'static str,
+        source: io::Error,
+    },
 }
 
 impl VolumeError {
     pub(crate) fn from_format(e: FormatError) -> Self {
-        if e.is_unsupported() { Self::Unsupported(e) } else { Self::HeaderDamaged(e) }
+        if e.is_unsupported() {
+            Self::Unsupported(e)
+        } else {
+            Self::HeaderDamaged(e)
+        }
     }
 
     pub(crate) fn io(what: &'static str, source: io::Error) -> Self {
@@ -72,7 +79,9 @@ impl std::fmt::Display for VolumeError {
         match self {
             Self::NotAVault => f.write_str("there is no wardfs vault here"),
             Self::NotEmpty => f.write_str("the directory is not empty"),
-            Self::HeaderDamaged(e) => write!(f, "both copies of the volume header are damaged: {e}"),
+            Self::HeaderDamaged(e) => {
+                write!(f, "both copies of the volume header are damaged: {e}")
+            }
             Self::Unsupported(e) => write!(f, "this vault needs another version of wardfs: {e}"),
             Self::Unlock(e) => e.fmt(f),
             Self::InvalidChunkSize(size) => write!(
@@ -173,8 +182,7 @@ impl Locked {
         &self,
         secret: &SlotSecret,
     ) -> std::result::Result<(VolumeKey, Arc<VolumeKeys>), VolumeError> {
-        let (key, keys) =
-            keyed::unlock(self.header(), secret).map_err(VolumeError::Unlock)?;
+        let (key, keys) = keyed::unlock(self.header(), secret).map_err(VolumeError::Unlock)?;
         Ok((key, Arc::new(keys)))
     }
 
@@ -186,8 +194,7 @@ impl Locked {
         kdf: Argon2Params,
     ) -> std::result::Result<u32, VolumeError> {
         let mut header = self.header().clone();
-        let slot =
-            keyed::change_secret(&mut header, old, new, kdf).map_err(VolumeError::Unlock)?;
+        let slot = keyed::change_secret(&mut header, old, new, kdf).map_err(VolumeError::Unlock)?;
         header::write(&self.disk, &header)?;
         self.found.header = header;
         Ok(slot)
@@ -240,11 +247,14 @@ impl<B: Backing> Volume<B> {
     ) -> std::result::Result<Self, VolumeError> {
         let fail = |e| VolumeError::io("open the volume", e);
         let log2_chunk = header.log2_chunk;
-        let geometry = Geometry::new(log2_chunk)
-            .ok_or(VolumeError::InvalidChunkSize(1u32.wrapping_shl(log2_chunk.into())))?;
+        let geometry = Geometry::new(log2_chunk).ok_or(VolumeError::InvalidChunkSize(
+            1u32.wrapping_shl(log2_chunk.into()),
+        ))?;
         let root = backing.root().map_err(fail)?;
         let meta = backing.open_dir(&root, META_DIR.as_bytes()).map_err(fail)?;
-        let journal = backing.open_dir(&meta, JOURNAL_DIR.as_bytes()).map_err(fail)?;
+        let journal = backing
+            .open_dir(&meta, JOURNAL_DIR.as_bytes())
+            .map_err(fail)?;
         let found = superblock::load(&backing, &journal, &keys).map_err(fail)?;
         let sequencer = match access {
             Access::ReadOnly => None,
@@ -305,7 +315,11 @@ impl<B: Backing> Volume<B> {
     /// # Errors
     /// [`Error::ReadOnly`] if nothing may be changed, or nothing any more.
     pub fn check_writable(&self) -> Result<()> {
-        if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
+        if self.is_read_only() {
+            Err(Error::ReadOnly)
+        } else {
+            Ok(())
+        }
     }
 
     /// Allows no change from now on, until the volume is mounted again.
@@ -349,7 +363,8 @@ impl<B: Backing> Volume<B> {
         match self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.check_writable()?;
-                self.backing.mkdir(&self.meta, TARGETS_DIR.as_bytes(), 0o700)?;
+                self.backing
+                    .mkdir(&self.meta, TARGETS_DIR.as_bytes(), 0o700)?;
                 Ok(self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes())?)
             }
             other => Ok(other?),

@@ -17,7 +17,11 @@ enum Way {
 
 fn way(name: &[u8]) -> Result<Way> {
     if name.starts_with(b"user.") {
-        return if name.len() > b"user.".len() { Ok(Way::Sealed) } else { Err(Error::Invalid) };
+        return if name.len() > b"user.".len() {
+            Ok(Way::Sealed)
+        } else {
+            Err(Error::Invalid)
+        };
     }
     match PASSED.iter().any(|prefix| name.starts_with(prefix)) {
         true => Ok(Way::Passed),
@@ -44,9 +48,15 @@ impl<B: Backing> Volume<B> {
         }
         let id = (of.id)()?;
         let stored_name = self.keys().names().xattr_name(&id, name);
-        let stored = self.backing().get_xattr(of.target, stored_name.as_bytes())?;
+        let stored = self
+            .backing()
+            .get_xattr(of.target, stored_name.as_bytes())?;
         let (found, value) = self.open_xattr(&id, &stored_name, &stored)?;
-        if found == name { Ok(value) } else { Err(Error::DamagedName) }
+        if found == name {
+            Ok(value)
+        } else {
+            Err(Error::DamagedName)
+        }
     }
 
     pub fn set_xattr(
@@ -64,7 +74,9 @@ impl<B: Backing> Volume<B> {
         let names = self.keys().names();
         let stored_name = names.xattr_name(&id, name);
         let stored = names.seal_xattr(&id, name, value);
-        Ok(self.backing().set_xattr(of.target, stored_name.as_bytes(), &stored, mode)?)
+        Ok(self
+            .backing()
+            .set_xattr(of.target, stored_name.as_bytes(), &stored, mode)?)
     }
 
     pub fn remove_xattr(&self, of: &Attributed<'_, B>, name: &[u8]) -> Result<()> {
@@ -73,7 +85,9 @@ impl<B: Backing> Volume<B> {
             return Ok(self.backing().remove_xattr(of.target, name)?);
         }
         let stored_name = self.keys().names().xattr_name(&(of.id)()?, name);
-        Ok(self.backing().remove_xattr(of.target, stored_name.as_bytes())?)
+        Ok(self
+            .backing()
+            .remove_xattr(of.target, stored_name.as_bytes())?)
     }
 
     /// Attribute names, each ended by a NUL. One that does not authenticate is left out and logged.
@@ -102,13 +116,23 @@ impl<B: Backing> Volume<B> {
                     listed.extend_from_slice(&plain);
                     listed.push(0);
                 }
-                Err(_) => log::warn!("an extended attribute that does not authenticate is left out"),
+                Err(_) => {
+                    log::warn!("an extended attribute that does not authenticate is left out")
+                }
             }
         }
         Ok(listed)
     }
 
-    fn open_xattr(&self, id: &[u8], stored_name: &str, stored: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
-        self.keys().names().open_xattr(id, stored_name, stored).map_err(|_| Error::DamagedName)
+    fn open_xattr(
+        &self,
+        id: &[u8],
+        stored_name: &str,
+        stored: &[u8],
+    ) -> Result<(Vec<u8>, Vec<u8>)> {
+        self.keys()
+            .names()
+            .open_xattr(id, stored_name, stored)
+            .map_err(|_| Error::DamagedName)
     }
 }

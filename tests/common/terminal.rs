@@ -13,8 +13,8 @@ use rustix::termios::{LocalModes, tcgetattr};
 #[derive(Debug)]
 pub struct Terminal {
     keyboard: File,
-    /// Keeps the terminal open, and its modes readable, while nobody else has it.
-    line: File,
+    /// Keeps the terminal open, and its modes readable, until the program is waited for.
+    line: Option<File>,
     screen: Receiver<Vec<u8>>,
     /// All that was shown, and how much of it was waited for.
     shown: String,
@@ -37,6 +37,7 @@ impl Terminal {
             .args(["--ctty", "--wait", "--"])
             .arg(command.get_program())
             .args(command.get_args())
+            .env_remove("CREDENTIALS_DIRECTORY")
             .stdin(stream())
             .stdout(stream())
             .stderr(stream())
@@ -53,7 +54,7 @@ impl Terminal {
                 }
             }
         });
-        Self { keyboard, line, screen, shown: String::new(), seen: 0, child }
+        Self { keyboard, line: Some(line), screen, shown: String::new(), seen: 0, child }
     }
 
     /// Waits until `words` are shown, after what was waited for before.
@@ -82,13 +83,16 @@ impl Terminal {
     }
 
     pub fn echoes(&self) -> bool {
-        tcgetattr(&self.line).expect("the terminal is open").local_modes.contains(LocalModes::ECHO)
+        let line = self.line.as_ref().expect("it is closed only at the end");
+        tcgetattr(line).expect("the terminal is open").local_modes.contains(LocalModes::ECHO)
     }
 
     /// Waits for the end of the program; gives its status and all that was shown.
     pub fn finish(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("it was started here");
-        while let Ok(piece) = self.screen.recv_timeout(Duration::from_millis(50)) {
+        // The other side reports the end when the last one who had the terminal has closed it.
+        self.line = None;
+        while let Ok(piece) = self.screen.recv_timeout(Duration::from_secs(20)) {
             self.shown.push_str(&String::from_utf8_lossy(&piece));
         }
         (status, std::mem::take(&mut self.shown))

@@ -1,10 +1,10 @@
 //! The only way between a file and its place on the disk: reading, writing, cutting and punching ciphertext.
 
+use crate::content::Buffer;
 use crate::content::run;
 use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::format::file::HEADER_LEN;
 use crate::store::backing::{Allocate, Backing};
-use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, Last};
 use crate::store::volume::Volume;
@@ -39,7 +39,9 @@ impl<B: Backing> DataFile<B> {
         let mut flags = self.last_flags();
         flags.sparse |= force_sparse;
         self.put_chunk(volume, no, plain, flags)?;
-        self.state().last = Some(Last { sparse: flags.sparse });
+        self.state().last = Some(Last {
+            sparse: flags.sparse,
+        });
         Ok(())
     }
 
@@ -61,8 +63,10 @@ impl<B: Backing> DataFile<B> {
         run::seal_run(keys, volume.geometry(), no, plain, seq, flags, &mut image);
         let at = volume.geometry().stored_start(no);
         if with_header && no.0 > 0 {
-            self.put(volume, at, &image[HEADER_LEN..]).map_err(|(_, e)| e)?;
-            self.put(volume, 0, &image[..HEADER_LEN]).map_err(|(_, e)| e)?;
+            self.put(volume, at, &image[HEADER_LEN..])
+                .map_err(|(_, e)| e)?;
+            self.put(volume, 0, &image[..HEADER_LEN])
+                .map_err(|(_, e)| e)?;
         } else {
             let at = if with_header { 0 } else { at };
             self.put(volume, at, &image).map_err(|(_, e)| e)?;
@@ -72,7 +76,11 @@ impl<B: Backing> DataFile<B> {
     }
 
     pub(super) fn header_bytes(&self) -> [u8; HEADER_LEN] {
-        self.header.get().expect("a fresh file has its header from creation").0.encode()
+        self.header
+            .get()
+            .expect("a fresh file has its header from creation")
+            .0
+            .encode()
     }
 
     /// Cuts the backing file to the length of `size` plaintext bytes.
@@ -92,6 +100,8 @@ impl<B: Backing> DataFile<B> {
         let geometry = volume.geometry();
         let begin = geometry.stored_start(first);
         let len = geometry.stored_start(end) - begin;
-        Ok(volume.backing().allocate(self.backing_file(), how, begin, len)?)
+        Ok(volume
+            .backing()
+            .allocate(self.backing_file(), how, begin, len)?)
     }
 }

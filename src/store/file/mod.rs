@@ -19,11 +19,11 @@ pub use resize::Clear;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
+use crate::content::Buffer;
 use crate::content::run::{self, Damage, Opened, Position};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys};
 use crate::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
 use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Sync, Target};
-use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::gaps::Gaps;
 use crate::store::range_lock::{ChunkRange, RangeLock};
@@ -101,7 +101,10 @@ impl<B: Backing> DataFile<B> {
     /// An existing file. Nothing is read before it is needed.
     pub fn open(volume: &Volume<B>, file: B::File, how: OpenFor, attr: &Attr) -> Self {
         if attr.size == 0 && volume.is_crash_leftover(attr) {
-            return Self { first_mode: how, ..Self::create(volume, file) };
+            return Self {
+                first_mode: how,
+                ..Self::create(volume, file)
+            };
         }
         let geometry = volume.geometry();
         let plain = geometry.plain_size(attr.size);
@@ -154,7 +157,10 @@ impl<B: Backing> DataFile<B> {
     /// Attributes as the plaintext file has them.
     pub fn attr(&self, volume: &Volume<B>) -> Result<Attr> {
         let attr = volume.backing().stat(self.target())?;
-        Ok(Attr { size: self.size(), ..attr })
+        Ok(Attr {
+            size: self.size(),
+            ..attr
+        })
     }
 
     /// The file id, to which its extended attributes are bound.
@@ -185,7 +191,9 @@ impl<B: Backing> DataFile<B> {
         let plain = self.plain_chunk(volume, last, size)?;
         self.put_last(volume, last, &plain, false)?;
         let mtime = SetTime::At(before.mtime);
-        volume.backing().set_times(self.target(), SetTime::Keep, mtime)?;
+        volume
+            .backing()
+            .set_times(self.target(), SetTime::Keep, mtime)?;
         Ok(())
     }
 
@@ -207,7 +215,9 @@ impl<B: Backing> DataFile<B> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no code that panics runs under this lock")
+        self.state
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     fn backing_file(&self) -> &B::File {
@@ -218,7 +228,9 @@ impl<B: Backing> DataFile<B> {
     fn keys(&self, volume: &Volume<B>) -> Result<&FileKeys> {
         if self.header.get().is_none() {
             let mut bytes = [0; HEADER_BYTES];
-            let got = volume.backing().read_at(self.backing_file(), &mut bytes, 0)?;
+            let got = volume
+                .backing()
+                .read_at(self.backing_file(), &mut bytes, 0)?;
             self.learn_header(volume, &bytes[..got])?;
         }
         Ok(&self.header.get().expect("set above").1)
@@ -255,7 +267,9 @@ impl<B: Backing> DataFile<B> {
             }
             let mut plain = vec![0; volume.geometry().chunk_len(no, size)];
             let opened = self.open_stored(volume, no, Position::Last, &mut plain)?;
-            let last = Last { sparse: matches!(opened, Opened::Data { sparse: true }) };
+            let last = Last {
+                sparse: matches!(opened, Opened::Data { sparse: true }),
+            };
             let mut state = self.state();
             if state.last.is_none() {
                 state.sparse_before = last.sparse;
@@ -315,6 +329,9 @@ impl<B: Backing> DataFile<B> {
     /// The flags for the last chunk as the holes known now demand.
     fn last_flags(&self) -> ChunkFlags {
         let state = self.state();
-        ChunkFlags { is_final: true, sparse: state.sparse_before || !state.gaps.is_empty() }
+        ChunkFlags {
+            is_final: true,
+            sparse: state.sparse_before || !state.gaps.is_empty(),
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! Reading: one fetch of ciphertext for the whole request, opened chunk by chunk into the caller's buffer.
 
+use crate::content::Buffer;
 use crate::content::run::{self, Damage, Opened, Position};
 use crate::format::file::{CHUNK_OVERHEAD, HEADER_LEN};
 use crate::store::backing::Backing;
-use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
 use crate::store::range_lock::ChunkRange;
@@ -59,7 +59,11 @@ impl<B: Backing> DataFile<B> {
                 return Err(Error::chunk(no, Damage::Short));
             };
             chunks = rest;
-            let position = if no == last_of_file { Position::Last } else { Position::Inner };
+            let position = if no == last_of_file {
+                Position::Last
+            } else {
+                Position::Inner
+            };
             let chunk_start = geometry.plain_start(no);
             let skip = off.saturating_sub(chunk_start) as usize;
             let take = ((end - chunk_start) as usize).min(len) - skip;

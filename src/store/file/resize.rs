@@ -86,14 +86,18 @@ impl<B: Backing> DataFile<B> {
                 self.state().gaps.add(gap);
             }
             let zeros = vec![0; geometry.chunk_len(new_last, new)];
-            let done = self.put_last(volume, new_last, &zeros, false).and_then(|()| {
-                if was_fresh {
-                    return Ok(());
-                }
-                self.put_chunk(volume, old_last, &plain, ChunkFlags::default())
-            });
+            let done = self
+                .put_last(volume, new_last, &zeros, false)
+                .and_then(|()| {
+                    if was_fresh {
+                        return Ok(());
+                    }
+                    self.put_chunk(volume, old_last, &plain, ChunkFlags::default())
+                });
             if let Err(e) = done {
-                self.state().gaps.remove(ChunkRange::from(ChunkNo(gap_from)));
+                self.state()
+                    .gaps
+                    .remove(ChunkRange::from(ChunkNo(gap_from)));
                 self.put_last(volume, old_last, &old_plain, false)?;
                 self.cut(volume, size)?;
                 return Err(e);
@@ -124,7 +128,9 @@ impl<B: Backing> DataFile<B> {
         self.ensure_last(volume)?;
         let geometry = volume.geometry();
         let chunk = geometry.chunk_size() as u64;
-        let _held = self.ranges.exclusive(ChunkRange::from(geometry.chunk_of(off)));
+        let _held = self
+            .ranges
+            .exclusive(ChunkRange::from(geometry.chunk_of(off)));
         let size = self.size();
         let end = off.saturating_add(len).min(size);
         if off >= end {
@@ -142,7 +148,9 @@ impl<B: Backing> DataFile<B> {
             let plain = self.plain_chunk(volume, last, size)?;
             self.put_last(volume, last, &plain, true)?;
         }
-        self.state().gaps.add(ChunkRange::new(first_hole, ChunkNo(end_hole.0 - 1)));
+        self.state()
+            .gaps
+            .add(ChunkRange::new(first_hole, ChunkNo(end_hole.0 - 1)));
         let punched = match how {
             Clear::Punch => self.allocate_chunks(volume, Allocate::Punch, first_hole, end_hole),
             Clear::ZeroRange => self

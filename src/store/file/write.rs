@@ -1,11 +1,11 @@
 //! Writing: whole chunks are sealed from the caller's buffer, partial ones after their old content was read, and all of
 //! it goes to the disk in one call where it is contiguous.
 
+use crate::content::Buffer;
 use crate::content::run::{self, seal_run};
 use crate::content::{Geometry, geometry};
 use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::store::backing::{Allocate, Backing};
-use crate::content::Buffer;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, Last, State, Tail};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
@@ -119,7 +119,10 @@ impl<B: Backing> DataFile<B> {
             }
             state.gaps.remove(ChunkRange::new(p.first, p.last));
             let sparse = state.sparse_before || !state.gaps.is_empty();
-            ChunkFlags { is_final: true, sparse }
+            ChunkFlags {
+                is_final: true,
+                sparse,
+            }
         };
         let written = self.put_write(volume, &p, data, old_last_plain.as_deref(), final_flags);
         if let Err(e) = written {
@@ -133,7 +136,9 @@ impl<B: Backing> DataFile<B> {
             state.fresh = false;
         }
         if p.last == p.new_last {
-            state.last = Some(Last { sparse: final_flags.sparse });
+            state.last = Some(Last {
+                sparse: final_flags.sparse,
+            });
             state.tail = new_tail(state.tail.take(), &p, data);
         }
         Ok(())
@@ -160,7 +165,9 @@ impl<B: Backing> DataFile<B> {
 
         let mut outgrown = Buffer::empty();
         if let Some(no) = p.outgrown() {
-            let mut plain = old_last_plain.expect("an extended file has a last chunk").to_vec();
+            let mut plain = old_last_plain
+                .expect("an extended file has a last chunk")
+                .to_vec();
             plain.resize(g.chunk_size(), 0);
             let into = if no.0 + 1 == p.first.0 {
                 image_first = no;
@@ -211,10 +218,12 @@ impl<B: Backing> DataFile<B> {
             e
         })?;
         if let Some(no) = p.outgrown().filter(|_| !outgrown.is_empty()) {
-            self.put(volume, g.stored_start(no), &outgrown).map_err(|(_, e)| e)?;
+            self.put(volume, g.stored_start(no), &outgrown)
+                .map_err(|(_, e)| e)?;
         }
         if p.fresh && header.is_none() {
-            self.put(volume, 0, &self.header_bytes()).map_err(|(_, e)| e)?;
+            self.put(volume, 0, &self.header_bytes())
+                .map_err(|(_, e)| e)?;
         }
         Ok(())
     }
@@ -224,11 +233,16 @@ impl<B: Backing> DataFile<B> {
         if !p.extends() {
             return;
         }
-        self.state().gaps.remove(ChunkRange::from(ChunkNo(p.old_last.0 + 1)));
+        self.state()
+            .gaps
+            .remove(ChunkRange::from(ChunkNo(p.old_last.0 + 1)));
         let undone = match old_last_plain {
             None => {
                 self.state().gaps = Default::default();
-                volume.backing().set_len(self.backing_file(), 0).map_err(Error::from)
+                volume
+                    .backing()
+                    .set_len(self.backing_file(), 0)
+                    .map_err(Error::from)
             }
             Some(plain) => self
                 .put_last(volume, p.old_last, plain, false)
@@ -283,7 +297,8 @@ fn new_tail(old: Option<Tail>, p: &Placed, data: &[u8]) -> Option<Tail> {
         return Some(Tail { no: p.last, plain });
     }
     let mut tail = old.filter(|t| t.no == p.last)?;
-    tail.plain.resize(p.geometry.chunk_len(p.last, p.new_size), 0);
+    tail.plain
+        .resize(p.geometry.chunk_len(p.last, p.new_size), 0);
     let skip = (from - start) as usize;
     tail.plain[skip..skip + piece.len()].copy_from_slice(piece);
     Some(tail)
