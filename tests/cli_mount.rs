@@ -187,8 +187,8 @@ fn vault_and_mount_point_lie_apart() {
     let inside = vault.path().join("inside");
     fs::create_dir(&inside).expect("writable");
     mount(&inside).refused(8, &["lies inside the vault"]);
-    mount(&vault.path()).refused(8, &["not empty"]);
-    mount(vault.dir().path()).refused(8, &["not empty"]);
+    mount(&vault.path()).refused(8, &["cannot be its own mount point"]);
+    mount(vault.dir().path()).refused(8, &["lies below the mount point", "which would hide it"]);
 }
 
 #[test]

@@ -163,7 +163,24 @@ fn a_mount_point_of_somebody_else_is_refused() {
         let foreign = mine.scratch.dir("foreign");
         let mut command = mine.user.wardfs();
         command.args(["mount", "vault"]).arg(&foreign).args(["--passphrase-file", "pw"]);
-        run(&mut command).refused(8, &["foreign", "write"]);
+        run(&mut command).refused(8, &["foreign may not be written to", "directories of their own"]);
+    });
+}
+
+#[test]
+fn a_vault_on_a_read_only_filesystem_is_mounted_read_only() {
+    in_own_namespace("a_vault_on_a_read_only_filesystem_is_mounted_read_only", || {
+        let vault = Vault::new();
+        vault.mount().umount();
+        run(Command::new("mount").args(["--bind", "-o", "ro"]).args([vault.path(), vault.path()])).ok();
+        let refusal = run(&mut vault.mount_command());
+        let mounted = run(vault.mount_command().args(["-o", "ro"]));
+        if mounted.code == Some(0) {
+            Mount::adopt(&vault, vault.mountpoint()).umount();
+        }
+        run(Command::new("umount").arg(vault.path())).ok();
+        mounted.ok();
+        refusal.refused(1, &["Read-only file system", "-o ro"]);
     });
 }
 
@@ -210,7 +227,7 @@ fn a_missing_fusermount3_is_named() {
 fn a_missing_fuse_device_is_named() {
     in_own_namespace("a_missing_fuse_device_is_named", || {
         let vault = Vault::new();
-        bare_dev();
+        bare_dev(vault.dir(), &[]);
         let ran = run(&mut vault.mount_command());
         run(Command::new("umount").args(["--lazy", "/dev"])).ok();
         ran.refused(11, &["there is no /dev/fuse", "modprobe fuse"]);
@@ -224,8 +241,7 @@ fn the_daemon_speaks_to_the_system_log() {
         let scratch = TempDir::new();
         let socket = scratch.join("log");
         let log = UnixDatagram::bind(&socket).expect("the name is free");
-        bare_dev();
-        run(Command::new("mknod").args(["-m", "666", "/dev/fuse", "c", "10", "229"])).ok();
+        bare_dev(&scratch, &[["fuse", "10", "229"]]);
         std::os::unix::fs::symlink(&socket, Path::new("/dev/log")).expect("writable");
         run(&mut vault.mount_command()).ok();
         Mount::adopt(&vault, vault.mountpoint()).umount();

@@ -19,6 +19,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PASSPHRASE = "correct horse battery staple"
+UNMOUNT = ["umount"] if os.geteuid() == 0 else ["fusermount3", "-u"]
 
 
 class Unusable(Exception):
@@ -55,9 +56,26 @@ class System:
     def unmount(self):
         pass
 
+    def abort(self):
+        """Ends all requests that are under way."""
+
     def backing(self):
         """The directory that is really written to."""
         return self.root
+
+    def run_on(self, command, seconds, **options):
+        """Runs a program that works on `root`. One that hangs there can only be ended by ending its requests."""
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, **output, **options) as process:
+            try:
+                said, _ = process.communicate(timeout=seconds)
+            except BaseException as reason:
+                self.abort()
+                process.kill()
+                if isinstance(reason, subprocess.TimeoutExpired):
+                    raise Unusable(f"{self.spec}: {command[0]} did not end within {seconds} s") from None
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 class Mounted(System):
@@ -99,16 +117,20 @@ class Mounted(System):
 
     def mount(self):
         before = self.device()
-        with open(self.log, "ab") as log:
+        with open(self.log, "wb") as log:
             self.daemon = subprocess.Popen(
                 self.serve(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
             )
         self.pid = self.daemon.pid
         deadline = time.monotonic() + 60
-        while self.device() in (before, None) or not self.ready():
-            if self.daemon.poll() is not None or time.monotonic() > deadline:
-                raise Unusable(f"{self.spec} did not mount: {self.log.read_text(errors='replace').strip()}")
-            time.sleep(0.002)
+        try:
+            while self.device() in (before, None) or not self.ready():
+                if self.daemon.poll() is not None or time.monotonic() > deadline:
+                    raise Unusable(f"{self.spec} did not mount: {self.log.read_text(errors='replace').strip()}")
+                time.sleep(0.002)
+        except BaseException:
+            self.unmount()
+            raise
 
     def ready(self):
         """Whether a mount that is there can be used."""
@@ -125,19 +147,24 @@ class Mounted(System):
         if self.daemon is None:
             return
         try:
-            self.detach()
-            self.daemon.wait(60)
+            if self.daemon.poll() is None:
+                self.detach()
+                self.daemon.wait(60)
         finally:
             if self.daemon.poll() is None:
-                subprocess.run(["fusermount3", "-uqz", self.root], check=False)
+                self.abort()
                 self.daemon.kill()
                 self.daemon.wait()
             self.daemon = self.pid = None
 
+    def abort(self):
+        force = ["umount", "-f", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+        subprocess.run([*force, self.root], stderr=subprocess.DEVNULL, check=False)
+
     def detach(self):
         """Something may still look at the mount for a moment (a file manager, an indexer): a few tries."""
         for attempt in range(50):
-            result = subprocess.run(["fusermount3", "-u", self.root], capture_output=True, text=True)
+            result = subprocess.run([*UNMOUNT, self.root], capture_output=True, text=True)
             if result.returncode == 0 or self.daemon.poll() is not None:
                 return
             time.sleep(0.1)
@@ -182,7 +209,6 @@ class Gocryptfs(Mounted):
         return b"mounted and ready" in self.log.read_bytes()
 
     def serve(self):
-        self.log.unlink(missing_ok=True)
         # Its allow_other is a flag, the other options of mount(8) follow -ko.
         rest = [option for option in self.options if option != "allow_other"]
         flags = (["-allow_other"] if "allow_other" in self.options else []) + (["-ko", ",".join(rest)] if rest else [])
@@ -256,11 +282,15 @@ def scratch(directory=None):
     try:
         yield path
     finally:
-        # A mount that could not be removed must not be emptied.
-        if any(f" {path}/" in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
-            print(f"something is still mounted below {path}; it is left there", file=sys.stderr)
-        else:
+        for mountpoint in reversed(mounts_below(path)):
+            subprocess.run([*UNMOUNT, mountpoint], check=False)
+        if not mounts_below(path):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def mounts_below(path):
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [mountpoint for mountpoint in (line.split()[4] for line in lines) if mountpoint.startswith(f"{path}/")]
 
 
 def become_root(why):

@@ -116,6 +116,16 @@ mod tests {
     }
 
     #[test]
+    fn examples_are_not_wrapped() {
+        for verb in Cli::command().get_subcommands() {
+            let examples = verb.get_after_long_help().expect("tested above").to_string();
+            for line in examples.lines() {
+                assert!(line.chars().count() <= 100, "{}: {line}", verb.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn no_option_takes_a_secret_as_its_value() {
         for verb in Cli::command().get_subcommands() {
             for option in verb.get_arguments() {

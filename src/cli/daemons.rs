@@ -2,7 +2,7 @@
 //!
 //! A daemon names one of its threads after the device number of its mount (`mnt 0:54`), which any user may read in
 //! /proc. So it is found whatever `-o fsname=` put into the mount table, and without a register that could be out
-//! of date. Nothing is signalled here.
+//! of date. 
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 
 use crate::sys::mount::{Dev, FS_TYPE, MountEntry, mounts};
 
@@ -42,6 +42,11 @@ impl Daemon {
         let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
         let process = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         Some(Self { pid, process })
+    }
+
+    /// Ends it the hard way.
+    pub fn kill(&self) -> io::Result<()> {
+        Ok(rustix::process::pidfd_send_signal(&self.process, Signal::KILL)?)
     }
 
     /// Waits until the process has ended. Answers whether it has.

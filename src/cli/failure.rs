@@ -12,6 +12,9 @@ use crate::keys::header::UnlockError;
 use crate::store::volume::VolumeError;
 use crate::sys::mount::FuseMountError;
 
+/// Advice for a vault on read-only media.
+pub const READ_ONLY: &str = "It can be mounted for reading, with -o ro.";
+
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -45,7 +48,7 @@ impl Failure {
         let dir = dir.display();
         match error {
             VolumeError::NotAVault => Self::new(Exit::NotAVault, format!("{dir} is not a wardfs vault"))
-                .advise(format!("To make one there: wardfs init {dir}")),
+                .advise("A vault is made in a directory that is empty or new: wardfs init DIRECTORY"),
             VolumeError::NotEmpty => Self::new(Exit::NotEmpty, format!("{dir} is not empty"))
                 .advise("A new vault needs a directory that is empty or does not exist yet."),
             VolumeError::HeaderDamaged(_) => Self::new(Exit::HeaderDamaged, format!("{dir}: {error}")).advise(
@@ -64,8 +67,7 @@ impl Failure {
                 Self::new(Exit::NotPermitted, format!("{dir}: {error}"))
             }
             VolumeError::Io { source, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                Self::new(Exit::Failed, format!("{dir}: {error}"))
-                    .advise("It can be mounted for reading: wardfs mount -o ro")
+                Self::new(Exit::Failed, format!("{dir}: {error}")).advise(READ_ONLY)
             }
             VolumeError::InvalidChunkSize(_) => Self::new(Exit::Usage, format!("{dir}: {error}")),
             VolumeError::Io { .. } => Self::new(Exit::Failed, format!("{dir}: {error}")),

@@ -5,6 +5,7 @@
 //! asks, unlocks and mounts, and lets go of the terminal only when the mount is usable.
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use clap::Args;
 
 use super::args::Verbosity;
 use super::exit::Exit;
-use super::failure::{Failure, warn};
+use super::failure::{Failure, READ_ONLY, warn};
 use super::log::{self as logging, Destination};
 use super::secret::{Role, SecretArgs, SecretPlan};
 use super::serve::Serving;
@@ -26,7 +27,7 @@ use crate::store::lock::{LockError, Note, VaultLock};
 use crate::store::volume::{Access, Locked, Volume};
 use crate::sys::daemon::{self, Forked, Outcome};
 use crate::sys::secret::{harden_process, lock_all_memory};
-use crate::sys::signals;
+use crate::sys::signals::{self, Signal};
 
 /// Show the content of a vault as a folder
 ///
@@ -111,6 +112,8 @@ pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     }
     match daemon::fork().map_err(|e| Failure::io("go to the background", &e))? {
         Forked::Parent(child) => {
+            // Ctrl-C is for the child, which has the terminal to put in order; this process ends after it.
+            let _blocked = signals::block(&[Signal::INT, Signal::QUIT]).map_err(|e| Failure::io("block signals", &e))?;
             let outcome = child.wait().map_err(|e| Failure::io("wait for the daemon", &e))?;
             match outcome {
                 Outcome::Ready => Ok(Exit::Success),
@@ -137,6 +140,7 @@ impl Request {
         place::free(&vault)?;
         let mountpoint = place::mountpoint(&args.mountpoint)?;
         place::apart(&vault, &mountpoint)?;
+        place::empty(&mountpoint, caller)?;
         place::fuse_available(caller)?;
         let secret = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
         let log_file = match &args.log_file {
@@ -179,11 +183,28 @@ impl Request {
         if !lock_all_memory() {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
         }
-        let lock = VaultLock::acquire(&self.vault, Some(&self.mountpoint), note).map_err(|e| match e {
-            LockError::HeldBy(holder) => place::in_use(&self.vault, holder),
-            LockError::Io(e) => Failure::io(format!("lock the vault {}", self.vault.display()), &e),
-        })?;
+        let lock = self.lock(note)?;
         Volume::open(&self.vault, lock, keys, locked.header(), access, atime).map_err(failed)
+    }
+
+    fn lock(&self, note: Note) -> Result<VaultLock, Failure> {
+        const TRIES: usize = 5;
+
+        let mut held_by = None;
+        for _ in 0..TRIES {
+            match VaultLock::acquire(&self.vault, Some(&self.mountpoint), note) {
+                Ok(lock) => return Ok(lock),
+                // It may be just somebody who asks who has it, as info does.
+                Err(LockError::HeldBy(holder)) => held_by = holder,
+                Err(LockError::Io(e)) => {
+                    let failure = Failure::io(format!("lock the vault {}", self.vault.display()), &e);
+                    let read_only = e.kind() == io::ErrorKind::ReadOnlyFilesystem;
+                    return Err(if read_only { failure.advise(READ_ONLY) } else { failure });
+                }
+            }
+            place::free(&self.vault)?;
+        }
+        Err(place::in_use(&self.vault, held_by))
     }
 
     /// The mounted session, and the signals it will be ended by: blocked before the session starts any thread.
@@ -205,10 +226,12 @@ impl Request {
 }
 
 fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
+    let log_to_file = request.log_file.is_some();
     if let Some(file) = request.log_file.take() {
         logging::switch_to(Destination::File(file));
     }
     let serving = request.mount()?;
+    logging::raise(request.verbosity.level(log_to_file));
     request.log_mounted();
     if request.verbosity != Verbosity::Quiet {
         let place = request.mountpoint.display();

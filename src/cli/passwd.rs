@@ -57,6 +57,7 @@ pub fn run(args: &PasswdArgs, verbosity: Verbosity) -> Result<(), Failure> {
     }
     let old = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
     let new = args.new_secret.plan();
+    old.check_apart_from(&new)?;
     // A wrong old secret is told before the new one is typed twice.
     let (_, old) = old.try_with(&shown, |secret| locked.unlock(secret).map(drop).map_err(failed))?;
     let weak = if args.force { Weak::Accept } else { Weak::Refuse };

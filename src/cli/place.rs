@@ -29,7 +29,7 @@ pub fn vault(typed: &Path) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The mount point without symbolic links; an empty directory on which nothing is mounted.
+/// The mount point without symbolic links; a directory on which nothing is mounted.
 pub fn mountpoint(typed: &Path) -> Result<PathBuf, Failure> {
     let shown = typed.display();
     let metadata = match fs::metadata(typed) {
@@ -57,12 +57,23 @@ pub fn mountpoint(typed: &Path) -> Result<PathBuf, Failure> {
             failure.advise("Choose an empty directory.")
         });
     }
-    let mut entries = fs::read_dir(&path).map_err(|e| Failure::io(format!("look into the mount point {shown}"), &e))?;
-    if entries.next().is_some() {
-        return Err(bad(format!("the mount point {shown} is not empty"))
-            .advise("What is in it would be hidden by the mount. Choose an empty directory."));
-    }
     Ok(path)
+}
+
+/// That the mount hides nothing, and that `fusermount3` will accept the place.
+pub fn empty(mountpoint: &Path, caller: Caller) -> Result<(), Failure> {
+    let shown = mountpoint.display();
+    if caller != Caller::Root && rustix::fs::access(mountpoint, rustix::fs::Access::WRITE_OK).is_err() {
+        return Err(bad(format!("the mount point {shown} may not be written to by this user"))
+            .advise("Users other than root mount on directories of their own."));
+    }
+    let mut entries =
+        fs::read_dir(mountpoint).map_err(|e| Failure::io(format!("look into the mount point {shown}"), &e))?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(bad(format!("the mount point {shown} is not empty"))
+            .advise("What is in it would be hidden by the mount. Choose an empty directory.")),
+    }
 }
 
 fn bad(message: String) -> Failure {

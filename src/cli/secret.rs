@@ -136,6 +136,16 @@ impl SecretPlan {
         Err(Failure::new(Exit::NoSecret, message).advise(advice))
     }
 
+    /// A descriptor is read to its end, so it holds one passphrase.
+    pub fn check_apart_from(&self, other: &Self) -> Result<(), Failure> {
+        match (&self.passphrase, &other.passphrase) {
+            (Some(Source::Fd(a)), Some(Source::Fd(b))) if a == b => {
+                Err(Failure::new(Exit::Usage, format!("file descriptor {a} cannot hold both passphrases")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether another try may give another secret.
     fn asks_a_person(&self) -> bool {
         matches!(self.passphrase, Some(Source::Terminal))

@@ -4,6 +4,9 @@
 pub fn parse(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
+    if digits == 0 {
+        return Err("a size begins with a number, as in 64M".to_owned());
+    }
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kb" | "kib" => 10,
@@ -11,7 +14,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "g" | "gb" | "gib" => 30,
         _ => return Err(format!("'{unit}' is not a unit; use K, M or G (64M is 64 MiB)")),
     };
-    let number: u64 = number.parse().map_err(|_| "a size begins with a number, as in 64M".to_owned())?;
+    let number: u64 = number.parse().map_err(|_| "this size is too large".to_owned())?;
     number.checked_mul(1 << shift).ok_or_else(|| "this size is too large".to_owned())
 }
 

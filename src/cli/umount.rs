@@ -19,8 +19,8 @@ use crate::sys::mount::{self, FS_TYPE, MountEntry, Unmount};
 
 /// Time for the daemon to complete its files; what it writes then is on the disk when umount returns.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// After a lazy unmount the daemon ends at once unless somebody still uses the mount.
-const LAZY_PATIENCE: Duration = Duration::from_millis(500);
+/// Time for a daemon that has nothing left to do.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Take a mount away
 ///
@@ -61,8 +61,14 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let users = if how == Unmount::Lazy { holders(&entry).unwrap_or_default() } else { Vec::new() };
     mount::unmount(&entry.mountpoint, how).map_err(|e| refused(&shown, &entry, &e))?;
     let Some(daemon) = daemon else { return Ok(()) };
-    let patience = if how == Unmount::Lazy { LAZY_PATIENCE } else { PATIENCE };
-    if daemon.wait(patience).map_err(|e| Failure::io("wait for the daemon", &e))? {
+    let ended = |patience| daemon.wait(patience).map_err(|e| Failure::io("wait for the daemon", &e));
+    let has_ended = match how {
+        Unmount::Plain => ended(PATIENCE)?,
+        Unmount::Lazy => ended(SHORT_PATIENCE)?,
+        // Without fusectl an ordinary user cannot break the connection; and a daemon that hangs does not see it.
+        Unmount::Force => ended(SHORT_PATIENCE)? || (daemon.kill().is_ok() && ended(PATIENCE)?),
+    };
+    if has_ended {
         return Ok(());
     }
     let pid = daemon.pid;

@@ -20,6 +20,13 @@ impl<B: Backing> Fs<B> {
             }
         };
         let file = self.enter_file(ino, how)?;
+        if flags & libc::O_ACCMODE != libc::O_WRONLY && file.data.size() == 0 {
+            // The kernel sends no READ for an empty file, so one that was cut to nothing is noticed here.
+            if let Err(e) = file.data.verify_end(&self.volume) {
+                self.leave_file(&file)?;
+                return Err(e.into());
+            }
+        }
         self.handles.add_file(file)
     }
 

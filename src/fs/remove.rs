@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
 use crate::store::Dir;
+use crate::store::namespace::Replaced;
 use crate::store::backing::{Attr, Backing, Kind, RenameMode, Target};
 
 impl<B: Backing> Fs<B> {
@@ -30,7 +31,10 @@ impl<B: Backing> Fs<B> {
             Err(e) if e.is_not_found() => None,
             other => Some(other?),
         };
-        let replaced = target.as_ref().and_then(|(dir, _)| dir.as_deref());
+        let replaced = target.as_ref().map(|(dir, attr)| Replaced {
+            attr: *attr,
+            dir: dir.as_deref(),
+        });
         if from.0 != to.0 {
             self.make_path_durable(to.0)?;
         }

@@ -144,11 +144,11 @@ impl<B: Backing> Dir<B> {
     }
 
     fn load_id(&self, volume: &Volume<B>) -> Result<Id> {
-        match self.read_id_file(volume) {
+        let unreadable = match self.read_id_file(volume) {
             Ok(id) => return Ok(Id::Stored(id)),
-            Err(e) if e.is_not_found() || matches!(e, Error::DamagedName) => {}
-            Err(e) => return Err(e),
-        }
+            Err(e) if e.is_not_found() || matches!(e, Error::DamagedName) => None,
+            Err(e) => Some(e),
+        };
         let names = volume.keys().names();
         let mut from_link = None;
         let mut has_entries = false;
@@ -170,7 +170,7 @@ impl<B: Backing> Dir<B> {
                 );
                 Ok(Id::Stored(id))
             }
-            None if has_entries => Err(Error::NoDirId),
+            None if has_entries => Err(unreadable.unwrap_or(Error::NoDirId)),
             None => {
                 let mut id = [0; 16];
                 rand::fill(&mut id);
@@ -395,7 +395,9 @@ impl<B: Backing> Dir<B> {
         }
         let backing = volume.backing();
         let file = match backing.open(&self.handle, &sidecar_name(entry), OpenFor::Read) {
-            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Err(Error::DamagedName),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EIO)) => {
+                return Err(Error::DamagedName);
+            }
             other => other?,
         };
         let mut content = [0; 512];

@@ -234,11 +234,16 @@ impl Backing for Disk {
             OpenFor::Read => (OFlags::RDONLY, Mode::RUSR),
             OpenFor::ReadWrite => (OFlags::RDWR, Mode::RUSR | Mode::WUSR),
         };
-        // A vault that someone else writes to may hold a fifo where a file was: never wait on it.
-        let fd = self.open_as_owner(dir, name, flags | OFlags::NONBLOCK, widened)?;
+        // A vault that someone else writes to may hold a fifo or a link where a file was: never wait on it or follow it.
+        let fd = self
+            .open_as_owner(dir, name, flags | OFlags::NONBLOCK, widened)
+            .map_err(|e| match e.raw_os_error() {
+                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => Errno::IO.into(),
+                _ => e,
+            })?;
         match FileType::from_raw_mode(fs::fstat(&fd)?.st_mode) {
             FileType::RegularFile => Ok(fd),
-            _ => Err(Errno::INVAL.into()),
+            _ => Err(Errno::IO.into()),
         }
     }
 

@@ -25,6 +25,13 @@ impl Gaps {
         self.ranges.is_empty() && !self.overflowed
     }
 
+    /// Whether no hole would remain without the chunks of `range`.
+    pub fn is_within(&self, range: ChunkRange) -> bool {
+        let begins = self.ranges.first_key_value().is_none_or(|(first, _)| *first >= range.first.0);
+        let ends = self.ranges.last_key_value().is_none_or(|(_, last)| *last <= range.last.0);
+        !self.overflowed && begins && ends
+    }
+
     /// The chunks of `range` have become holes.
     pub fn add(&mut self, range: ChunkRange) {
         self.remove(range);

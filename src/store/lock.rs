@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -52,15 +53,7 @@ impl VaultLock {
     /// Locks the vault whose root is `vault`.
     pub fn acquire(vault: &Path, mountpoint: Option<&Path>, note: Note) -> Result<Self, LockError> {
         let path = layout::lock(vault);
-        let opened = match note {
-            Note::Write => OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path),
-            Note::None => File::open(&path),
-        };
+        let opened = open(&path, note);
         let mut file = match opened {
             // On read-only media without a lock file no one can write either.
             Err(e) if note == Note::None && e.kind() == io::ErrorKind::NotFound => {
@@ -81,7 +74,7 @@ impl VaultLock {
 
     /// Whether some process holds the vault, and who. `None` if it is free.
     pub fn holder(vault: &Path) -> io::Result<Option<Option<Holder>>> {
-        let mut file = match File::open(layout::lock(vault)) {
+        let mut file = match open(&layout::lock(vault), Note::None) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
@@ -90,6 +83,25 @@ impl VaultLock {
             Err(Errno::WOULDBLOCK) => Ok(Some(read_holder(&mut file))),
             Err(e) => Err(e.into()),
         }
+    }
+}
+
+/// Opens the lock file, which for [`Note::Write`] is made if need be.
+///
+/// The vault may have been changed by somebody who wants the note written elsewhere, or the daemon to wait for ever.
+fn open(path: &Path, note: Note) -> io::Result<File> {
+    let write = note == Note::Write;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(write)
+        .create(write)
+        .truncate(false)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("the lock is not a file"))
     }
 }
 

@@ -17,6 +17,13 @@ const FAR_TARGET: &str = "~T";
 /// The longest symlink target of Linux.
 const TARGET_MAX: usize = 4095;
 
+/// What a rename replaces: its attributes, and its handle if it is a directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Replaced<'a, B: Backing> {
+    pub attr: Attr,
+    pub dir: Option<&'a Dir<B>>,
+}
+
 impl<B: Backing> Volume<B> {
     /// Creates a regular file and opens its backing file, which is empty.
     pub fn create_file(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<B::File> {
@@ -155,28 +162,36 @@ impl<B: Backing> Volume<B> {
         let sealed = dir.seal(self, name)?;
         let backing = self.backing();
         let attr = backing.stat(Target::At(dir.handle(), &sealed.entry))?;
-        let far = match attr.kind() {
-            Kind::Symlink if attr.nlink == 1 => {
-                let stored = backing.readlink(dir.handle(), &sealed.entry)?;
-                far_target(&stored).map(|(id, _)| id.to_owned())
-            }
-            _ => None,
-        };
+        let far = self.far_target_of(dir, &sealed.entry, &attr)?;
         backing.unlink(dir.handle(), &sealed.entry)?;
-        if let Some(id) = far {
-            backing.unlink(&self.targets_dir()?, id.as_bytes())?;
-        }
+        self.drop_far_target(far)?;
         dir.remove_sidecar(self, &sealed);
         Ok(attr)
     }
 
-    /// Renames; `replaced` is the handle of the directory under the new name, if there is one.
+    /// The id of the far target that goes with the entry when it is removed.
+    fn far_target_of(&self, dir: &Dir<B>, entry: &[u8], attr: &Attr) -> Result<Option<String>> {
+        if attr.kind() != Kind::Symlink || attr.nlink > 1 {
+            return Ok(None);
+        }
+        let stored = self.backing().readlink(dir.handle(), entry)?;
+        Ok(far_target(&stored).map(|(id, _)| id.to_owned()))
+    }
+
+    fn drop_far_target(&self, id: Option<String>) -> Result<()> {
+        match id {
+            Some(id) => Ok(self.backing().unlink(&self.targets_dir()?, id.as_bytes())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Renames; `replaced` is what stands under the new name, if anything does.
     pub fn rename(
         &self,
         from: (&Dir<B>, &[u8]),
         to: (&Dir<B>, &[u8]),
         mode: RenameMode,
-        replaced: Option<&Dir<B>>,
+        replaced: Option<Replaced<'_, B>>,
     ) -> Result<()> {
         self.check_writable()?;
         let backing = self.backing();
@@ -191,10 +206,14 @@ impl<B: Backing> Volume<B> {
             (to.0.handle(), &new.entry[..]),
         );
         let move_entry = || backing.rename(at_old, at_new, mode).map_err(Error::from);
+        let (victim, far) = match replaced.filter(|_| mode == RenameMode::Replace) {
+            Some(r) => (r.dir, self.far_target_of(to.0, &new.entry, &r.attr)?),
+            None => (None, None),
+        };
         to.0.put_sidecar(self, &new)?;
         let moved = match move_entry() {
             Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
-                match replaced.filter(|_| mode == RenameMode::Replace) {
+                match victim {
                     Some(victim) => {
                         let _alone = victim
                             .changes
@@ -218,8 +237,10 @@ impl<B: Backing> Volume<B> {
             Ok(()) if mode == RenameMode::Exchange => Ok(()),
             // Two links to one file: rename(2) then keeps both.
             Ok(()) => {
-                if old.sidecar.is_some() && gone(at_old) {
+                let kept_both = (old.sidecar.is_some() || far.is_some()) && !gone(at_old);
+                if !kept_both {
                     from.0.remove_sidecar(self, &old);
+                    self.drop_far_target(far)?;
                 }
                 Ok(())
             }

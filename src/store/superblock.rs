@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::crypto::{VolumeKeys, WriteSeq};
 use crate::format::superblock::{MAX_WINDOWS, SUPERBLOCK_LEN, Superblock};
-use crate::store::backing::{Attr, Backing, OpenFor, Sync, Time};
+use crate::store::backing::{Backing, OpenFor, Sync, Time};
 use crate::store::error::Result;
 use crate::store::layout::SUPERBLOCK;
 
@@ -130,20 +130,6 @@ impl<B: Backing> Sequencer<B> {
         self.write(backing, keys, &mut current)
     }
 
-    /// Whether a file time lies in this mount or in one that ended uncleanly.
-    pub fn covers(&self, time: Time) -> bool {
-        let ns = time
-            .sec
-            .saturating_mul(1_000_000_000)
-            .saturating_add(time.nsec.into());
-        let current = self.current();
-        ns >= current.opened_at - CLOCK_SLACK_NS
-            || current
-                .windows
-                .iter()
-                .any(|(begin, end)| (*begin..=*end).contains(&ns))
-    }
-
     fn current(&self) -> MutexGuard<'_, Superblock> {
         self.current
             .lock()
@@ -186,27 +172,39 @@ pub fn create<B: Backing>(backing: &B, journal: &B::Dir, keys: &VolumeKeys) -> i
     backing.sync_dir(journal)
 }
 
-/// Whether an empty ciphertext file may be what a crash left of a file that was being created.
-pub fn is_leftover<B: Backing>(
-    sequencer: Option<&Sequencer<B>>,
-    found: &Superblock,
-    attr: &Attr,
-) -> bool {
-    match sequencer {
-        Some(sequencer) => sequencer.covers(attr.mtime),
-        None => {
-            let t = attr.mtime;
-            let ns = t
-                .sec
-                .saturating_mul(1_000_000_000)
-                .saturating_add(t.nsec.into());
-            let since = found.opened_at - CLOCK_SLACK_NS;
-            (!found.clean && ns >= since)
-                || found
-                    .windows
-                    .iter()
-                    .any(|(begin, end)| (*begin..=*end).contains(&ns))
+/// The times in which what a crash can leave of a file may have come about.
+#[derive(Debug)]
+pub struct UncleanTimes {
+    windows: Vec<(i64, i64)>,
+    /// When this began; what is younger is covered once a file could not be completed.
+    since: i64,
+}
+
+impl UncleanTimes {
+    /// As the superblock `found` at the beginning of a mount tells.
+    pub fn new(found: &Superblock) -> Self {
+        let now = now_ns();
+        let mut windows = found.windows.clone();
+        if !found.clean {
+            windows.push((found.opened_at - CLOCK_SLACK_NS, now));
         }
+        Self {
+            windows,
+            since: now - CLOCK_SLACK_NS,
+        }
+    }
+
+    /// Whether a file time lies in one of them. `unsettled` says that this mount had to leave a file incomplete.
+    pub fn covers(&self, time: Time, unsettled: bool) -> bool {
+        let ns = time
+            .sec
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.nsec.into());
+        (unsettled && ns >= self.since)
+            || self
+                .windows
+                .iter()
+                .any(|(begin, end)| (*begin..=*end).contains(&ns))
     }
 }
 

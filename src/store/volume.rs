@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::content::Geometry;
 use crate::crypto::{Cipher, VolumeKey, VolumeKeys, WriteSeq};
 use crate::format::FormatError;
-use crate::format::superblock::Superblock;
 use crate::format::volume::VolumeHeader;
 use crate::keys::header::{self as keyed, NewVolume, UnlockError};
 use crate::keys::kdf::Argon2Params;
@@ -21,7 +20,10 @@ use crate::store::file::DataFile;
 use crate::store::header;
 use crate::store::layout::{self, JOURNAL_DIR, META_DIR, TARGETS_DIR, TMP_DIR};
 use crate::store::lock::VaultLock;
-use crate::store::superblock::{self, Sequencer};
+use crate::store::superblock::{self, Sequencer, UncleanTimes};
+
+/// Bytes that stored names may have.
+const NAME_MAX: u32 = 255;
 
 /// What a new vault is to be.
 #[derive(Debug, Clone)]
@@ -138,6 +140,12 @@ fn write_new(
 ) -> std::result::Result<(), VolumeError> {
     let disk = Disk::open(dir, Atime::Backing).map_err(|e| VolumeError::io("open the vault", e))?;
     let layout = || -> io::Result<()> {
+        let name_max = disk.space()?.name_max;
+        if name_max < NAME_MAX {
+            return Err(io::Error::other(format!(
+                "this filesystem has names of at most {name_max} bytes, and {NAME_MAX} are needed"
+            )));
+        }
         let root = disk.root()?;
         disk.mkdir(&root, META_DIR.as_bytes(), 0o700)?;
         let meta = disk.open_dir(&root, META_DIR.as_bytes())?;
@@ -146,6 +154,8 @@ fn write_new(
         }
         let journal = disk.open_dir(&meta, JOURNAL_DIR.as_bytes())?;
         superblock::create(&disk, &journal, keys)?;
+        // So that a first mount that is read-only finds something to lock.
+        disk.create(&meta, layout::LOCK.as_bytes(), 0o600)?;
         disk.sync_dir(&meta)?;
         disk.sync_dir(&root)
     };
@@ -211,7 +221,7 @@ pub struct Volume<B: Backing> {
     geometry: Geometry,
     access: Access,
     meta: B::Dir,
-    found: Superblock,
+    unclean: UncleanTimes,
     /// `None` when mounted read-only.
     sequencer: Option<Sequencer<B>>,
     /// Set after a failure that makes further changes unsafe.
@@ -256,6 +266,7 @@ impl<B: Backing> Volume<B> {
             .open_dir(&meta, JOURNAL_DIR.as_bytes())
             .map_err(fail)?;
         let found = superblock::load(&backing, &journal, &keys).map_err(fail)?;
+        let unclean = UncleanTimes::new(found.as_ref().unwrap_or(&superblock::first_superblock()));
         let sequencer = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => {
@@ -264,7 +275,7 @@ impl<B: Backing> Volume<B> {
                     // What an earlier daemon wrote but no one synced counts as durable from here on.
                     backing.sync_all().map_err(fail)?;
                 }
-                Some(Sequencer::open(&backing, &journal, &keys, found.clone()).map_err(fail)?)
+                Some(Sequencer::open(&backing, &journal, &keys, found).map_err(fail)?)
             }
         };
         Ok(Self {
@@ -275,7 +286,7 @@ impl<B: Backing> Volume<B> {
             geometry,
             access,
             meta,
-            found: found.unwrap_or_else(superblock::first_superblock),
+            unclean,
             sequencer,
             latched: AtomicBool::new(false),
             unsettled: AtomicBool::new(false),
@@ -337,7 +348,8 @@ impl<B: Backing> Volume<B> {
 
     /// Whether an empty ciphertext file may be what a crash left of a file that was being created.
     pub fn is_crash_leftover(&self, attr: &Attr) -> bool {
-        superblock::is_leftover(self.sequencer.as_ref(), &self.found, attr)
+        let unsettled = self.unsettled.load(Ordering::Acquire);
+        self.unclean.covers(attr.mtime, unsettled)
     }
 
     /// Completes a file that is being closed. A failure is remembered, for there is no one left to tell.

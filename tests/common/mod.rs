@@ -230,9 +230,11 @@ pub struct Mount<'v> {
 impl<'v> Mount<'v> {
     /// Takes over a mount that the test has made in another way.
     pub fn adopt(vault: &'v Vault, mountpoint: PathBuf) -> Self {
+        // Made before anything can fail, so that it comes off again even then.
+        let mut mount = Self { vault, mountpoint, pid: 0, gone: false };
         let pid = vault.info()["mounted"]["pid"].as_u64().expect("it is mounted");
-        let pid = u32::try_from(pid).expect("a pid");
-        Self { vault, mountpoint, pid, gone: false }
+        mount.pid = u32::try_from(pid).expect("a pid");
+        mount
     }
 
     pub fn path(&self) -> &Path {

@@ -46,12 +46,16 @@ pub fn open_fuse_to_users(scratch: &TempDir) {
     run(Command::new("umount").arg("--lazy").arg(&nodes)).ok();
 }
 
-/// A `/dev` with null, zero, urandom and nothing else.
-pub fn bare_dev() {
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", "/dev"])).ok();
-    for (name, minor) in [("null", "3"), ("zero", "5"), ("urandom", "9")] {
-        run(Command::new("mknod").args(["-m", "666", &format!("/dev/{name}"), "c", "1", minor])).ok();
+/// A `/dev` with null, zero, urandom and these further (name, major, minor) character devices, and nothing else.
+pub fn bare_dev(scratch: &TempDir, further: &[[&str; 3]]) {
+    let dev = scratch.dir("dev");
+    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(&dev)).ok();
+    let usual = [["null", "1", "3"], ["zero", "1", "5"], ["urandom", "1", "9"]];
+    for [name, major, minor] in usual.iter().chain(further) {
+        run(Command::new("mknod").args(["-m", "666"]).arg(dev.join(name)).args(["c", major, minor])).ok();
     }
+    run(Command::new("mount").arg("--bind").arg(&dev).arg("/dev")).ok();
+    run(Command::new("umount").arg("--lazy").arg(&dev)).ok();
 }
 
 /// An ordinary user (nobody) with a copy of the program he can reach and a home of his own.

@@ -249,6 +249,14 @@ impl<B: Backing> DataFile<B> {
         Ok(())
     }
 
+    /// Verifies that the file ends where it did.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it was cut or extended.
+    pub fn verify_end(&self, volume: &Volume<B>) -> Result<()> {
+        self.ensure_last(volume).map(drop)
+    }
+
     /// Verifies the last chunk once, and learns whether the file has holes. The caller holds no exclusive range.
     fn ensure_last(&self, volume: &Volume<B>) -> Result<Last> {
         loop {

@@ -18,6 +18,8 @@ impl<B: Backing> DataFile<B> {
         let geometry = volume.geometry();
         let wanted_end = off.saturating_add(out.len() as u64).min(self.size());
         if wanted_end <= off {
+            // The kernel may know a longer file and would fill up with zeros: a cut one must say so.
+            self.verify_end(volume)?;
             return Ok(0);
         }
         let (first, wanted_last) = (geometry.chunk_of(off), geometry.chunk_of(wanted_end - 1));

@@ -3,10 +3,10 @@
 //! Stored chunks do not fill whole disk blocks, so a hole on the disk says that the chunks inside are holes, but a hole
 //! of the file may share its first and last block with its neighbours. Those are told by their zero nonce.
 
-use crate::content::run;
+use crate::content::run::{self, Damage};
 use crate::crypto::ChunkNo;
 use crate::store::backing::{Backing, SeekTo};
-use crate::store::error::Result;
+use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
 use crate::store::range_lock::ChunkRange;
 use crate::store::volume::Volume;
@@ -19,10 +19,19 @@ impl<B: Backing> DataFile<B> {
     /// `None` when `off` is at or beyond the end, or only a hole follows.
     pub fn seek(&self, volume: &Volume<B>, to: SeekTo, off: u64) -> Result<Option<u64>> {
         let geometry = volume.geometry();
+        self.verify_end(volume)?;
         let _held = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
         let size = self.size();
         if off >= size {
             return Ok(None);
+        }
+        let without_holes = {
+            let state = self.state();
+            !state.sparse_before && state.gaps.is_empty()
+        };
+        if without_holes {
+            // Zeros that somebody put on the disk are no holes: a read refuses them.
+            return Ok(Some(if to == SeekTo::Data { off } else { size }));
         }
         let last = geometry.last_chunk(size);
         let mut no = geometry.chunk_of(off);
@@ -39,6 +48,9 @@ impl<B: Backing> DataFile<B> {
                 break;
             }
             let hole = self.is_hole(volume, no)?;
+            if hole && !self.may_be_hole(volume, no)? {
+                return Err(Error::chunk(no, Damage::Hole));
+            }
             if (to == SeekTo::Hole) == hole {
                 return Ok(Some(off.max(geometry.plain_start(no))));
             }

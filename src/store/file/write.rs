@@ -117,8 +117,9 @@ impl<B: Backing> DataFile<B> {
             if let Some(gap) = p.gap() {
                 state.gaps.add(gap);
             }
-            state.gaps.remove(ChunkRange::new(p.first, p.last));
-            let sparse = state.sparse_before || !state.gaps.is_empty();
+            // They stay gaps until the write has succeeded: chunks that it fills in part are read as holes first.
+            let written = ChunkRange::new(p.first, p.last);
+            let sparse = state.sparse_before || !state.gaps.is_within(written);
             ChunkFlags {
                 is_final: true,
                 sparse,
@@ -130,6 +131,7 @@ impl<B: Backing> DataFile<B> {
             return Err(e);
         }
         let mut state = self.state();
+        state.gaps.remove(ChunkRange::new(p.first, p.last));
         // A write inside the file does not hold its end, which others may have moved meanwhile.
         if p.extends() {
             state.size = p.new_size;
