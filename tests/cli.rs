@@ -16,11 +16,23 @@ fn init_makes_a_private_directory_and_says_what_it_chose_and_why() {
     let dir = TempDir::new();
     let vault = dir.join("new");
     let passphrase = dir.file("pw", PASSPHRASE);
-    let said =
-        run(wardfs().arg("init").arg(&vault).args(["--label", "CT 2"]).args(CHEAP_KDF).arg("--passphrase-file").arg(passphrase))
-            .ok();
+    let said = run(wardfs()
+        .arg("init")
+        .arg(&vault)
+        .args(["--label", "CT 2"])
+        .args(CHEAP_KDF)
+        .arg("--passphrase-file")
+        .arg(passphrase))
+    .ok();
     assert_eq!(fs::metadata(&vault).expect("made").permissions().mode() & 0o7777, 0o700);
-    for words in ["CT 2", "uuid", "instructions for AES", "4 KiB (suits most uses)", "8 MiB, 1 pass, 1 lane (as told", "wardfs mount"] {
+    for words in [
+        "CT 2",
+        "uuid",
+        "instructions for AES",
+        "4 KiB (suits most uses)",
+        "8 MiB, 1 pass, 1 lane (as told",
+        "wardfs mount",
+    ] {
         assert!(said.contains(words), "{words} in {said}");
     }
 }
@@ -29,7 +41,13 @@ fn init_makes_a_private_directory_and_says_what_it_chose_and_why() {
 fn init_measures_the_key_derivation_when_it_is_not_told() {
     let dir = TempDir::new();
     let passphrase = dir.file("pw", PASSPHRASE);
-    let made = run(wardfs().arg("init").arg(dir.join("v")).arg("--json").arg("--passphrase-file").arg(passphrase)).ok();
+    let made = run(wardfs()
+        .arg("init")
+        .arg(dir.join("v"))
+        .arg("--json")
+        .arg("--passphrase-file")
+        .arg(passphrase))
+    .ok();
     let made = json(&made);
     assert!(made["kdf_memory_kib"].as_u64().expect("a number") >= 64 * 1024, "{made}");
     assert!(made["kdf_milliseconds"].as_u64().expect("a number") > 100, "{made}");
@@ -53,7 +71,12 @@ fn init_refuses_a_directory_that_is_not_empty_also_with_force() {
     dir.file("full/x", "");
     let passphrase = dir.file("pw", PASSPHRASE);
     let mut command = wardfs();
-    command.arg("init").arg(dir.join("full")).args(CHEAP_KDF).arg("--passphrase-file").arg(passphrase);
+    command
+        .arg("init")
+        .arg(dir.join("full"))
+        .args(CHEAP_KDF)
+        .arg("--passphrase-file")
+        .arg(passphrase);
     run(&mut command).refused(4, &["full is not empty"]);
     let vault = Vault::new();
     run(wardfs().arg("init").arg(vault.path())).refused(4, &["is a vault already", "wardfs info"]);
@@ -91,7 +114,8 @@ fn values_that_make_no_sense_are_refused_with_what_would() {
 fn a_label_of_more_than_255_bytes_is_refused_before_anything_is_made() {
     let dir = TempDir::new();
     let label = "x".repeat(256);
-    run(wardfs().arg("init").arg(dir.join("v")).arg("--label").arg(label)).refused(2, &["255 bytes"]);
+    run(wardfs().arg("init").arg(dir.join("v")).arg("--label").arg(label))
+        .refused(2, &["255 bytes"]);
     assert!(!dir.join("v").exists());
 }
 
@@ -122,7 +146,8 @@ fn what_is_no_vault_is_named() {
     let dir = TempDir::new();
     let file = dir.file("file", "");
     for verb in ["info", "passwd"] {
-        run(wardfs().arg(verb).arg(dir.join("none"))).refused(3, &["none", "does not exist", "wardfs init"]);
+        run(wardfs().arg(verb).arg(dir.join("none")))
+            .refused(3, &["none", "does not exist", "wardfs init"]);
         run(wardfs().arg(verb).arg(dir.path())).refused(3, &["is not a wardfs vault"]);
         run(wardfs().arg(verb).arg(&file)).refused(3, &["not a directory"]);
     }
@@ -139,7 +164,10 @@ fn a_damaged_header_is_replaced_by_its_copy_and_two_damaged_ones_are_refused() {
     };
     damage(&copies[0]);
     let ran = run(wardfs().arg("info").arg(vault.path()).arg("--json"));
-    assert!(ran.stderr.contains("warning: the first copy of the volume header is damaged"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("warning: the first copy of the volume header is damaged"),
+        "{ran:?}"
+    );
     assert_eq!(json(&ran.ok())["header_copy"], "second");
     damage(&copies[1]);
     run(wardfs().arg("info").arg(vault.path())).refused(5, &["both copies", "backup"]);
@@ -167,11 +195,18 @@ fn passwd_replaces_the_passphrase_and_the_old_one_is_wrong_from_then_on() {
     let new = vault.dir().file("new", "a new one\r\n");
     let mut change = wardfs();
     change.arg("passwd").arg(vault.path()).args(CHEAP_KDF);
-    change.arg("--passphrase-file").arg(vault.passphrase_file()).arg("--new-passphrase-file").arg(&new);
+    change
+        .arg("--passphrase-file")
+        .arg(vault.passphrase_file())
+        .arg("--new-passphrase-file")
+        .arg(&new);
     assert!(run(&mut change).ok().contains("Changed key slot 0"));
     run(&mut change).refused(6, &["wrong passphrase"]);
     let mut back = wardfs();
-    back.arg("passwd").arg(vault.path()).args(CHEAP_KDF).args(["--passphrase-command", "printf 'a new one'"]);
+    back.arg("passwd")
+        .arg(vault.path())
+        .args(CHEAP_KDF)
+        .args(["--passphrase-command", "printf 'a new one'"]);
     run(back.arg("--new-passphrase-file").arg(vault.passphrase_file())).ok();
     vault.mount().umount();
 }
@@ -189,12 +224,15 @@ fn passwd_goes_from_passphrase_to_key_file_and_on_to_both() {
     let (pw, key) = (pw.to_str().expect("UTF-8"), key.to_str().expect("UTF-8"));
     passwd(&["--passphrase-file", pw, "--new-keyfile", key]).ok();
     assert_eq!(vault.info()["slots"][0]["kind"], "keyfile");
-    passwd(&["--passphrase-file", pw, "--new-keyfile", key]).refused(7, &["needs its key file", "--keyfile FILE"]);
+    passwd(&["--passphrase-file", pw, "--new-keyfile", key])
+        .refused(7, &["needs its key file", "--keyfile FILE"]);
     passwd(&["--keyfile", key, "--new-keyfile", key, "--new-passphrase-file", pw]).ok();
     assert_eq!(vault.info()["slots"][0]["kind"], "passphrase and keyfile");
-    passwd(&["--passphrase-file", pw, "--new-passphrase-file", pw]).refused(7, &["needs its key file"]);
+    passwd(&["--passphrase-file", pw, "--new-passphrase-file", pw])
+        .refused(7, &["needs its key file"]);
     passwd(&["--keyfile", key, "--passphrase-file", pw, "--new-passphrase-file", pw]).ok();
-    passwd(&["--keyfile", key, "--new-keyfile", key]).refused(7, &["opens with a passphrase alone"]);
+    passwd(&["--keyfile", key, "--new-keyfile", key])
+        .refused(7, &["opens with a passphrase alone"]);
 }
 
 #[test]
@@ -207,7 +245,8 @@ fn secrets_that_cannot_be_read_are_named_by_their_place() {
     passwd(&["--passphrase-file", empty.to_str().expect("UTF-8")]).refused(7, &["it is empty"]);
     passwd(&["--passphrase-file", long.to_str().expect("UTF-8")]).refused(7, &["--keyfile"]);
     passwd(&["--passphrase-fd", "99"]).refused(7, &["file descriptor 99"]);
-    passwd(&["--passphrase-command", "exit 3"]).refused(7, &["passphrase command", "exit status: 3"]);
+    passwd(&["--passphrase-command", "exit 3"])
+        .refused(7, &["passphrase command", "exit status: 3"]);
     passwd(&["--passphrase-command", "true"]).refused(7, &["it is empty"]);
     passwd(&["--passphrase-fd", "0", "--new-passphrase-fd", "0"]).refused(2, &["cannot hold both"]);
 }
@@ -227,7 +266,12 @@ fn a_secret_that_others_can_read_is_warned_about() {
     let ran = run(vault.mount_command().args(["-o", "nonsense"]));
     assert_eq!(ran.code, Some(2), "options come first: {ran:?}");
     let mut command = wardfs();
-    command.arg("passwd").arg(vault.path()).args(CHEAP_KDF).arg("--passphrase-file").arg(vault.passphrase_file());
+    command
+        .arg("passwd")
+        .arg(vault.path())
+        .args(CHEAP_KDF)
+        .arg("--passphrase-file")
+        .arg(vault.passphrase_file());
     let ran = run(command.arg("--new-passphrase-file").arg(vault.passphrase_file()));
     assert!(ran.stderr.contains("accessible to other users (mode 0644)"), "{ran:?}");
     ran.ok();
@@ -240,7 +284,11 @@ fn a_systemd_credential_is_used_and_an_option_goes_before_it() {
     fs::write(credentials.join("wardfs.passphrase"), format!("{PASSPHRASE}\n")).expect("writable");
     fs::write(credentials.join("wardfs.new-passphrase"), PASSPHRASE).expect("writable");
     let mut command = wardfs();
-    command.env("CREDENTIALS_DIRECTORY", &credentials).arg("passwd").arg(vault.path()).args(CHEAP_KDF);
+    command
+        .env("CREDENTIALS_DIRECTORY", &credentials)
+        .arg("passwd")
+        .arg(vault.path())
+        .args(CHEAP_KDF);
     run(&mut command).ok();
     run(command.args(["--passphrase-command", "echo no"])).refused(6, &["wrong passphrase"]);
 }
@@ -249,9 +297,15 @@ fn a_systemd_credential_is_used_and_an_option_goes_before_it() {
 fn without_a_terminal_the_ways_to_give_a_passphrase_are_listed() {
     let dir = TempDir::new();
     let mut command = std::process::Command::new("setsid");
-    command.arg("--wait").arg(env!("CARGO_BIN_EXE_wardfs")).arg("init").arg(dir.join("v")).args(CHEAP_KDF);
+    command
+        .arg("--wait")
+        .arg(env!("CARGO_BIN_EXE_wardfs"))
+        .arg("init")
+        .arg(dir.join("v"))
+        .args(CHEAP_KDF);
     command.stdin(std::process::Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
-    run(&mut command).refused(7, &["no terminal", "--passphrase-file", "--passphrase-fd 0", "--keyfile"]);
+    run(&mut command)
+        .refused(7, &["no terminal", "--passphrase-file", "--passphrase-fd 0", "--keyfile"]);
     assert!(!dir.join("v").exists());
 }
 
@@ -260,7 +314,13 @@ fn no_message_or_argument_shows_a_secret() {
     let vault = Vault::new();
     let wrong = vault.dir().file("wrong", "hunter2-secret");
     let mut command = wardfs();
-    command.env("WARDFS_LOG", "trace").arg("passwd").arg(vault.path()).arg("-vv").arg("--passphrase-file").arg(wrong);
+    command
+        .env("WARDFS_LOG", "trace")
+        .arg("passwd")
+        .arg(vault.path())
+        .arg("-vv")
+        .arg("--passphrase-file")
+        .arg(wrong);
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(6));
     assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{ran:?}");
@@ -306,7 +366,13 @@ fn help_is_an_answer_and_nonsense_a_usage_error() {
         assert!(!run(wardfs().args(arguments)).ok().is_empty());
     }
     assert!(run(wardfs().args(["help", "mount"])).ok().contains("negative_timeout=TIME"));
-    for arguments in [&[][..], &["mont"], &["mount", "v"], &["info", "v", "--frob"], &["umount", "-l", "-f", "m"]] {
+    for arguments in [
+        &[][..],
+        &["mont"],
+        &["mount", "v"],
+        &["info", "v", "--frob"],
+        &["umount", "-l", "-f", "m"],
+    ] {
         run(wardfs().args(arguments)).refused(2, &[]);
     }
 }
@@ -322,6 +388,9 @@ fn help_fits_the_width_it_is_written_for() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let line = format!("'{}' completions bash | head -n 1 > /dev/null; exit ${{PIPESTATUS[0]}}", env!("CARGO_BIN_EXE_wardfs"));
+    let line = format!(
+        "'{}' completions bash | head -n 1 > /dev/null; exit ${{PIPESTATUS[0]}}",
+        env!("CARGO_BIN_EXE_wardfs")
+    );
     run(std::process::Command::new("bash").arg("-c").arg(line)).ok();
 }

@@ -11,7 +11,11 @@ use common::{Background, Mount, Vault, is_mounted, run, runs, wait_until, wardfs
 use wardfs::sys::mount::mounts;
 
 fn entry(mount: &Mount<'_>) -> wardfs::sys::mount::MountEntry {
-    mounts().expect("procfs").into_iter().find(|m| m.mountpoint == mount.path()).expect("it is mounted")
+    mounts()
+        .expect("procfs")
+        .into_iter()
+        .find(|m| m.mountpoint == mount.path())
+        .expect("it is mounted")
 }
 
 fn umount(mount: &Mount<'_>, arguments: &[&str]) -> common::Ran {
@@ -39,7 +43,11 @@ fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
     let entry = entry(&mount);
     assert_eq!(entry.fs_type, "fuse.wardfs");
     assert_eq!(entry.source, vault.path());
-    assert!(entry.options.contains("nosuid") && entry.options.contains("nodev"), "{}", entry.options);
+    assert!(
+        entry.options.contains("nosuid") && entry.options.contains("nodev"),
+        "{}",
+        entry.options
+    );
     assert!(entry.super_options.contains("default_permissions"), "{}", entry.super_options);
     assert!(!entry.super_options.contains("allow_other"), "{}", entry.super_options);
     mount.umount();
@@ -48,13 +56,18 @@ fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
 #[test]
 fn mount_options_reach_the_kernel() {
     let vault = Vault::new();
-    let options = "ro,noexec,noatime,allow_other,dev,suid,fsname=ct\\,scans,nofail,x-systemd.automount";
+    let options =
+        "ro,noexec,noatime,allow_other,dev,suid,fsname=ct\\,scans,nofail,x-systemd.automount";
     let mount = vault.mount_with(&["-o", options, "-o", "threads=1"]);
     let entry = entry(&mount);
     for word in ["ro", "noexec", "noatime"] {
         assert!(entry.options.split(',').any(|o| o == word), "{word} in {}", entry.options);
     }
-    assert!(!entry.options.contains("nodev") && !entry.options.contains("nosuid"), "{}", entry.options);
+    assert!(
+        !entry.options.contains("nodev") && !entry.options.contains("nosuid"),
+        "{}",
+        entry.options
+    );
     assert!(entry.super_options.contains("allow_other"), "{}", entry.super_options);
     assert_eq!(entry.source, "ct,scans");
     mount.umount();
@@ -63,7 +76,8 @@ fn mount_options_reach_the_kernel() {
 #[test]
 fn unknown_options_are_refused_by_name() {
     let vault = Vault::new();
-    run(vault.mount_command().args(["-o", "ro,allow_othr"])).refused(2, &["'allow_othr'", "did you mean 'allow_other'?"]);
+    run(vault.mount_command().args(["-o", "ro,allow_othr"]))
+        .refused(2, &["'allow_othr'", "did you mean 'allow_other'?"]);
     run(vault.mount_command().args(["-o", "threads=0"])).refused(2, &["threads=0", "1 to 64"]);
 }
 
@@ -72,7 +86,12 @@ fn a_wrong_secret_is_refused_and_nothing_stays_behind() {
     let vault = Vault::new();
     let wrong = vault.dir().file("wrong", "wrong");
     let mut command = wardfs();
-    command.arg("mount").arg(vault.path()).arg(vault.mountpoint()).arg("--passphrase-file").arg(wrong);
+    command
+        .arg("mount")
+        .arg(vault.path())
+        .arg(vault.mountpoint())
+        .arg("--passphrase-file")
+        .arg(wrong);
     run(&mut command).refused(6, &["wrong passphrase or key file"]);
     assert!(!is_mounted(&vault.mountpoint()));
     assert_eq!(vault.info()["mounted"], serde_json::Value::Null);
@@ -87,12 +106,16 @@ fn a_passphrase_comes_from_a_descriptor_a_command_or_a_credential() {
         command.arg("mount").arg(vault.path()).arg(vault.mountpoint());
         command
     };
-    let mut child = mount().args(["--passphrase-fd", "0"]).stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        mount().args(["--passphrase-fd", "0"]).stdin(Stdio::piped()).spawn().expect("it starts");
     writeln!(child.stdin.take().expect("piped"), "{}", common::PASSPHRASE).expect("it reads");
     assert!(child.wait().expect("it ends").success());
     Mount::adopt(&vault, vault.mountpoint()).umount();
 
-    run(mount().arg("--passphrase-command").arg(format!("cat '{}'", vault.passphrase_file().display()))).ok();
+    run(mount()
+        .arg("--passphrase-command")
+        .arg(format!("cat '{}'", vault.passphrase_file().display())))
+    .ok();
     Mount::adopt(&vault, vault.mountpoint()).umount();
 
     let credentials = vault.dir().dir("credentials");
@@ -124,7 +147,12 @@ fn a_second_mount_says_by_whom_and_where_the_first_is() {
         let pid = format!("process {}", mount.pid());
         let place = format!("mounted at {}", mount.path().display());
         let mut second = wardfs();
-        second.arg("mount").arg(vault.path()).arg(&other).arg("--passphrase-file").arg(vault.passphrase_file());
+        second
+            .arg("mount")
+            .arg(vault.path())
+            .arg(&other)
+            .arg("--passphrase-file")
+            .arg(vault.passphrase_file());
         run(&mut second).refused(10, &[&pid, &place, "wardfs umount"]);
         let info = vault.info();
         assert_eq!(info["mounted"]["pid"], mount.pid());
@@ -134,12 +162,34 @@ fn a_second_mount_says_by_whom_and_where_the_first_is() {
 }
 
 #[test]
+fn of_two_mounts_at_the_same_time_one_is_refused() {
+    let vault = Vault::new();
+    let places = ["a", "b"].map(|name| vault.dir().dir(name));
+    let started = places.clone().map(|place| {
+        let mut command = wardfs();
+        command.arg("mount").arg(vault.path()).arg(place).arg("--passphrase-file");
+        command.arg(vault.passphrase_file()).stderr(Stdio::null()).spawn().expect("it starts")
+    });
+    let mut codes = started.map(|mut child| child.wait().expect("it ends").code());
+    let mounted: Vec<_> = places.into_iter().filter(|place| is_mounted(place)).collect();
+    let mounts: Vec<_> = mounted.into_iter().map(|place| Mount::adopt(&vault, place)).collect();
+    codes.sort();
+    assert_eq!(codes, [Some(0), Some(10)]);
+    assert_eq!(mounts.len(), 1);
+}
+
+#[test]
 fn a_read_only_mount_is_not_taken_for_the_one_before_it() {
     let vault = Vault::new();
     vault.mount().umount();
     let other = vault.dir().dir("other");
     let mut command = wardfs();
-    command.arg("mount").arg(vault.path()).arg(&other).args(["-o", "ro", "--passphrase-file"]).arg(vault.passphrase_file());
+    command
+        .arg("mount")
+        .arg(vault.path())
+        .arg(&other)
+        .args(["-o", "ro", "--passphrase-file"])
+        .arg(vault.passphrase_file());
     run(&mut command).ok();
     let mount = Mount::adopt(&vault, other.clone());
     assert_eq!(vault.info()["mounted"]["mountpoint"].as_str(), other.to_str());
@@ -160,7 +210,12 @@ fn a_mount_point_is_an_empty_directory_that_is_free() {
     let vault = Vault::new();
     let mount = |place: &std::path::Path| {
         let mut command = wardfs();
-        command.arg("mount").arg(vault.path()).arg(place).arg("--passphrase-file").arg(vault.passphrase_file());
+        command
+            .arg("mount")
+            .arg(vault.path())
+            .arg(place)
+            .arg("--passphrase-file")
+            .arg(vault.passphrase_file());
         run(&mut command)
     };
     mount(&vault.dir().join("none")).refused(8, &["none", "does not exist", "mkdir"]);
@@ -168,7 +223,8 @@ fn a_mount_point_is_an_empty_directory_that_is_free() {
     let full = vault.dir().dir("full");
     fs::write(full.join("x"), "").expect("writable");
     mount(&full).refused(8, &["full is not empty", "hidden by the mount"]);
-    mount(std::path::Path::new("/proc")).refused(8, &["/proc is a mount point already", "type proc"]);
+    mount(std::path::Path::new("/proc"))
+        .refused(8, &["/proc is a mount point already", "type proc"]);
 
     let other = Vault::new();
     let taken = other.mount();
@@ -181,7 +237,12 @@ fn vault_and_mount_point_lie_apart() {
     let vault = Vault::new();
     let mount = |place: &std::path::Path| {
         let mut command = wardfs();
-        command.arg("mount").arg(vault.path()).arg(place).arg("--passphrase-file").arg(vault.passphrase_file());
+        command
+            .arg("mount")
+            .arg(vault.path())
+            .arg(place)
+            .arg("--passphrase-file")
+            .arg(vault.passphrase_file());
         run(&mut command)
     };
     let inside = vault.path().join("inside");
@@ -219,11 +280,16 @@ fn a_busy_mount_stays_and_its_users_are_listed() {
     let resident = Background::spawn("sleep", &["1000"], mount.path());
     let reader = Background::spawn("tail", &["-f", "f"], mount.path());
     wait_until("tail has opened its file", || {
-        fs::read_dir(format!("/proc/{}/fd", reader.0.id()))
-            .is_ok_and(|mut fds| fds.any(|fd| fs::read_link(fd.expect("procfs").path()).is_ok_and(|to| to.ends_with("f"))))
+        fs::read_dir(format!("/proc/{}/fd", reader.0.id())).is_ok_and(|mut fds| {
+            fds.any(|fd| {
+                fs::read_link(fd.expect("procfs").path()).is_ok_and(|to| to.ends_with("f"))
+            })
+        })
     });
-    let (first, second) =
-        (format!("process {} (sleep): working directory", resident.0.id()), format!("process {} (tail): ", reader.0.id()));
+    let (first, second) = (
+        format!("process {} (sleep): working directory", resident.0.id()),
+        format!("process {} (tail): ", reader.0.id()),
+    );
     umount(&mount, &[]).refused(13, &["is in use by", &first, &second, "open file", "--lazy"]);
     assert!(is_mounted(mount.path()));
     fs::read(mount.join("f")).expect("still served");
@@ -239,7 +305,9 @@ fn a_mapping_and_a_running_program_are_uses_too() {
     fs::set_permissions(mount.join("sleeper"), fs::Permissions::from_mode(0o755)).expect("ours");
     let program = Background::spawn(mount.join("sleeper"), &["1000"], std::path::Path::new("/"));
     let line = format!("process {} (sleeper): running program, mapped file", program.0.id());
-    wait_until("it runs", || fs::read_to_string(format!("/proc/{}/comm", program.0.id())).is_ok_and(|c| c == "sleeper\n"));
+    wait_until("it runs", || {
+        fs::read_to_string(format!("/proc/{}/comm", program.0.id())).is_ok_and(|c| c == "sleeper\n")
+    });
     umount(&mount, &[]).refused(13, &[&line]);
     drop(program);
     mount.umount();
@@ -251,7 +319,10 @@ fn a_lazy_unmount_hides_the_mount_and_the_daemon_ends_with_its_last_user() {
     let mount = vault.mount();
     let mut open = fs::File::create(mount.join("f")).expect("writable");
     let said = umount(&mount, &["--lazy"]).ok();
-    assert!(said.contains("detached") && said.contains(&format!("process {}", std::process::id())), "{said}");
+    assert!(
+        said.contains("detached") && said.contains(&format!("process {}", std::process::id())),
+        "{said}"
+    );
     assert!(!is_mounted(mount.path()));
     assert!(runs(mount.pid()));
     open.write_all(b"later").expect("the daemon goes on");
@@ -277,7 +348,8 @@ fn a_forced_unmount_ends_the_mount_and_the_daemon_although_a_file_is_open() {
 fn umount_takes_only_wardfs_mounts_and_names_the_others() {
     let vault = Vault::new();
     let umount = |path: &std::path::Path| run(wardfs().arg("umount").arg(path));
-    umount(std::path::Path::new("/proc")).refused(14, &["/proc is a mount of type proc", "umount /proc"]);
+    umount(std::path::Path::new("/proc"))
+        .refused(14, &["/proc is a mount of type proc", "umount /proc"]);
     umount(&vault.mountpoint()).refused(14, &["nothing is mounted at"]);
     umount(&vault.dir().join("none")).refused(14, &["none does not exist"]);
     let mount = vault.mount();
@@ -350,7 +422,8 @@ fn a_signal_detaches_a_busy_mount_and_the_last_user_ends_the_daemon() {
 #[test]
 fn in_the_foreground_it_stays_and_a_signal_ends_it() {
     let vault = Vault::new();
-    let mut child = vault.mount_command().arg("-f").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        vault.mount_command().arg("-f").stdout(Stdio::piped()).spawn().expect("it starts");
     wait_until("it is mounted", || is_mounted(&vault.mountpoint()));
     let mount = Mount::adopt(&vault, vault.mountpoint());
     assert_eq!(mount.pid(), child.id());
@@ -368,10 +441,18 @@ fn the_daemon_lets_go_of_the_terminal_the_directory_and_the_standard_streams() {
     let process = format!("/proc/{}", mount.pid());
     assert_eq!(fs::read_link(format!("{process}/cwd")).expect("root reads it").to_str(), Some("/"));
     for fd in 0..3 {
-        assert_eq!(fs::read_link(format!("{process}/fd/{fd}")).expect("root reads it").to_str(), Some("/dev/null"));
+        assert_eq!(
+            fs::read_link(format!("{process}/fd/{fd}")).expect("root reads it").to_str(),
+            Some("/dev/null")
+        );
     }
     let stat = fs::read_to_string(format!("{process}/stat")).expect("it runs");
-    let session: u32 = stat.rsplit(") ").next().and_then(|s| s.split(' ').nth(3)).and_then(|s| s.parse().ok()).expect("stat");
+    let session: u32 = stat
+        .rsplit(") ")
+        .next()
+        .and_then(|s| s.split(' ').nth(3))
+        .and_then(|s| s.parse().ok())
+        .expect("stat");
     assert_eq!(session, mount.pid(), "a session of its own");
     mount.umount();
 }
@@ -404,7 +485,10 @@ fn closed_standard_streams_do_no_harm() {
         vault.mountpoint().display(),
         vault.passphrase_file().display(),
     );
-    assert_eq!(Command::new("/bin/sh").arg("-c").arg(line).status().expect("it starts").code(), Some(0));
+    assert_eq!(
+        Command::new("/bin/sh").arg("-c").arg(line).status().expect("it starts").code(),
+        Some(0)
+    );
     let mount = Mount::adopt(&vault, vault.mountpoint());
     fs::write(mount.join("f"), "x").expect("usable");
     mount.umount();
@@ -430,7 +514,8 @@ fn a_log_file_tells_when_it_was_mounted_and_unmounted_and_is_private() {
     let text = fs::read_to_string(&log).expect("it was written");
     assert!(text.contains("info: mounted ") && text.contains("info: unmounted "), "{text}");
     assert_eq!(fs::metadata(&log).expect("it is there").permissions().mode() & 0o777, 0o600);
-    run(vault.mount_command().args(["--log-file", "/no/such/log"])).refused(1, &["log file /no/such/log"]);
+    run(vault.mount_command().args(["--log-file", "/no/such/log"]))
+        .refused(1, &["log file /no/such/log"]);
 }
 
 #[test]
@@ -438,7 +523,12 @@ fn names_of_files_are_not_logged_whatever_level_is_asked_for() {
     let vault = Vault::new();
     let log = vault.dir().join("log");
     let mut command = vault.mount_command();
-    run(command.arg("-vv").arg("--log-file").arg(&log).env("WARDFS_LOG", "trace,fuser=trace,fuser::request=trace")).ok();
+    run(command
+        .arg("-vv")
+        .arg("--log-file")
+        .arg(&log)
+        .env("WARDFS_LOG", "trace,fuser=trace,fuser::request=trace"))
+    .ok();
     let mount = Mount::adopt(&vault, vault.mountpoint());
     fs::write(mount.join("patient-name"), "secret content").expect("usable");
     fs::rename(mount.join("patient-name"), mount.join("patient-other")).expect("usable");
@@ -455,7 +545,12 @@ fn passwd_works_while_the_vault_is_mounted() {
     fs::write(mount.join("f"), "x").expect("usable");
     let new = vault.dir().file("new", "another");
     let mut command = wardfs();
-    command.arg("passwd").arg(vault.path()).args(common::CHEAP_KDF).arg("--passphrase-file").arg(vault.passphrase_file());
+    command
+        .arg("passwd")
+        .arg(vault.path())
+        .args(common::CHEAP_KDF)
+        .arg("--passphrase-file")
+        .arg(vault.passphrase_file());
     run(command.arg("--new-passphrase-file").arg(&new)).ok();
     assert_eq!(fs::read_to_string(mount.join("f")).expect("still served"), "x");
     mount.umount();
@@ -474,7 +569,10 @@ fn a_mount_from_the_second_header_copy_warns_and_mends_the_first() {
     fs::write(&header, &whole[..whole.len() / 2]).expect("writable");
     let ran = run(&mut vault.mount_command());
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.stderr.contains("warning: the first copy of the volume header is damaged"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("warning: the first copy of the volume header is damaged"),
+        "{ran:?}"
+    );
     Mount::adopt(&vault, vault.mountpoint()).umount();
     assert_eq!(fs::read(&header).expect("a header"), whole);
 }
@@ -492,5 +590,6 @@ fn a_header_changed_without_the_key_is_refused() {
         bytes[end..].copy_from_slice(checksum.as_ref());
         fs::write(&path, bytes).expect("writable");
     }
-    run(&mut vault.mount_command()).refused(16, &["changed by somebody without the key", "Do not trust"]);
+    run(&mut vault.mount_command())
+        .refused(16, &["changed by somebody without the key", "Do not trust"]);
 }

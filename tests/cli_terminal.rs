@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use common::terminal::Terminal;
@@ -119,6 +121,47 @@ fn ctrl_c_ends_the_question_and_brings_the_echo_back() {
     assert!(!status.success());
     assert!(!is_mounted(&vault.mountpoint()));
     assert_eq!(vault.info()["mounted"], serde_json::Value::Null);
+}
+
+#[test]
+fn the_process_that_asks_ends_with_the_one_that_was_started() {
+    let vault = Vault::new();
+    let mut terminal = mount(&vault);
+    terminal.expect("Passphrase for ");
+    let mine = processes_about(&vault);
+    let started = mine
+        .iter()
+        .find(|process| mine.iter().any(|p| p.parent == process.pid && p.name == process.name));
+    let started = started.expect("it has forked").pid.to_string();
+    common::run(Command::new("kill").args(["-s", "TERM", &started])).ok();
+    common::wait_until("both have ended", || processes_about(&vault).is_empty());
+    assert!(terminal.echoes());
+    assert!(!is_mounted(&vault.mountpoint()));
+}
+
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+}
+
+/// The running programs that were started with this vault as an argument.
+fn processes_about(vault: &Vault) -> Vec<Process> {
+    let path = vault.path();
+    let about = |pid: u32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        arguments
+            .split(|&b| b == 0)
+            .any(|argument| argument == path.as_os_str().as_bytes())
+            .then_some(())?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let parent = field("PPid:")?.parse().ok()?;
+        Some(Process { pid, parent, name: field("Name:")?.to_owned() })
+    };
+    let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
+    entries.filter_map(|entry| about(entry.file_name().to_str()?.parse().ok()?)).collect()
 }
 
 #[test]

@@ -23,12 +23,17 @@ impl Mine {
         let user = User::new(&scratch);
         let mine = Self { scratch, user };
         mine.user.sh(&format!("umask 077; mkdir mnt other; printf %s '{PASSPHRASE}' > pw")).ok();
-        run(mine.user.wardfs().args(["init", "vault", "--passphrase-file", "pw"]).args(CHEAP_KDF)).ok();
+        run(mine.user.wardfs().args(["init", "vault", "--passphrase-file", "pw"]).args(CHEAP_KDF))
+            .ok();
         mine
     }
 
     fn mount(&self, arguments: &[&str]) -> common::Ran {
-        run(self.user.wardfs().args(["mount", "vault", "mnt", "--passphrase-file", "pw"]).args(arguments))
+        run(self
+            .user
+            .wardfs()
+            .args(["mount", "vault", "mnt", "--passphrase-file", "pw"])
+            .args(arguments))
     }
 
     fn umount(&self, arguments: &[&str]) -> common::Ran {
@@ -55,14 +60,18 @@ fn an_ordinary_user_mounts_works_and_unmounts_through_fusermount3() {
     in_own_namespace("an_ordinary_user_mounts_works_and_unmounts_through_fusermount3", || {
         let mine = Mine::new();
         mine.mount(&["-o", "noexec,noatime,fsname=my\\,vault"]).ok();
-        let entry = wardfs::sys::mount::mount_at(&mine.mountpoint()).expect("procfs").expect("it is mounted");
+        let entry = wardfs::sys::mount::mount_at(&mine.mountpoint())
+            .expect("procfs")
+            .expect("it is mounted");
         assert_eq!(entry.fs_type, "fuse.wardfs");
         assert_eq!(entry.source, "my,vault");
         assert_eq!(entry.user_id(), Some(65534));
         for word in ["nosuid", "nodev", "noexec", "noatime"] {
             assert!(entry.options.split(',').any(|o| o == word), "{word} in {}", entry.options);
         }
-        mine.user.sh("echo content > mnt/file && mkdir mnt/d && ln -s file mnt/l && cat mnt/l").ok();
+        mine.user
+            .sh("echo content > mnt/file && mkdir mnt/d && ln -s file mnt/l && cat mnt/l")
+            .ok();
         assert!(fs::read_dir(mine.mountpoint()).is_err(), "root is another user and stays outside");
         mine.umount(&[]).ok();
         assert!(!is_mounted(&mine.mountpoint()));
@@ -75,15 +84,18 @@ fn an_ordinary_user_mounts_works_and_unmounts_through_fusermount3() {
 
 #[test]
 fn writing_keeps_working_without_privileges_when_the_kernel_writes_back() {
-    in_own_namespace("writing_keeps_working_without_privileges_when_the_kernel_writes_back", || {
-        let mine = Mine::new();
-        mine.mount(&[]).ok();
-        mine.user.sh("dd if=/dev/urandom of=mnt/big bs=64k count=64 2>/dev/null; sync mnt/big; touch -d '2001-02-03 04:05:06 UTC' mnt/big; cp mnt/big copy").ok();
-        mine.umount(&[]).ok();
-        mine.mount(&[]).ok();
-        assert_eq!(mine.user.sh("cmp mnt/big copy && stat -c %Y mnt/big").ok(), "981173106\n");
-        mine.umount(&[]).ok();
-    });
+    in_own_namespace(
+        "writing_keeps_working_without_privileges_when_the_kernel_writes_back",
+        || {
+            let mine = Mine::new();
+            mine.mount(&[]).ok();
+            mine.user.sh("dd if=/dev/urandom of=mnt/big bs=64k count=64 2>/dev/null; sync mnt/big; touch -d '2001-02-03 04:05:06 UTC' mnt/big; cp mnt/big copy").ok();
+            mine.umount(&[]).ok();
+            mine.mount(&[]).ok();
+            assert_eq!(mine.user.sh("cmp mnt/big copy && stat -c %Y mnt/big").ok(), "981173106\n");
+            mine.umount(&[]).ok();
+        },
+    );
 }
 
 #[test]
@@ -91,7 +103,9 @@ fn a_signal_unmounts_for_an_ordinary_user_too() {
     in_own_namespace("a_signal_unmounts_for_an_ordinary_user_too", || {
         let mine = Mine::new();
         mine.mount(&[]).ok();
-        mine.user.sh("echo x > mnt/f; kill $(sed 's/.*\"pid\"://; s/[^0-9].*//' vault/~wardfs/lock)").ok();
+        mine.user
+            .sh("echo x > mnt/f; kill $(sed 's/.*\"pid\"://; s/[^0-9].*//' vault/~wardfs/lock)")
+            .ok();
         wait_until("it is unmounted", || !is_mounted(&mine.mountpoint()));
         let free = || {
             let info = run(mine.user.wardfs().args(["info", "vault", "--json"])).ok();
@@ -110,8 +124,16 @@ fn a_busy_mount_of_an_ordinary_user_is_reported_detached_or_forced() {
         let mine = Mine::new();
         let resident = || {
             mine.mount(&[]).ok();
-            let child = mine.user.command("/bin/sh").args(["-c", "cd mnt && exec sleep 1000"]).spawn().expect("sh");
-            let inside = || fs::read_link(format!("/proc/{}/cwd", child.id())).is_ok_and(|cwd| cwd == mine.mountpoint());
+            let child = mine
+                .user
+                .command("/bin/sh")
+                .args(["-c", "cd mnt && exec sleep 1000"])
+                .spawn()
+                .expect("sh");
+            let inside = || {
+                fs::read_link(format!("/proc/{}/cwd", child.id()))
+                    .is_ok_and(|cwd| cwd == mine.mountpoint())
+            };
             wait_until("it is inside", inside);
             common::Background(child)
         };
@@ -122,7 +144,9 @@ fn a_busy_mount_of_an_ordinary_user_is_reported_detached_or_forced() {
         assert!(!is_mounted(&mine.mountpoint()));
         drop(first);
         wait_until("the vault is free", || {
-            run(mine.user.wardfs().args(["info", "vault", "--json"])).ok().contains("\"mounted\": null")
+            run(mine.user.wardfs().args(["info", "vault", "--json"]))
+                .ok()
+                .contains("\"mounted\": null")
         });
         let second = resident();
         mine.umount(&["--force"]).ok();
@@ -150,7 +174,10 @@ fn allow_other_lets_others_in_where_the_administrator_has_permitted_it() {
         replace_file(&mine.scratch, "/etc/fuse.conf", "user_allow_other\n", 0o644);
         mine.mount(&["-o", "allow_other"]).ok();
         mine.user.sh("echo shared > mnt/f").ok();
-        assert_eq!(fs::read_to_string(mine.mountpoint().join("f")).expect("root gets in"), "shared\n");
+        assert_eq!(
+            fs::read_to_string(mine.mountpoint().join("f")).expect("root gets in"),
+            "shared\n"
+        );
         mine.umount(&[]).ok();
         run(Command::new("umount").arg("/etc/fuse.conf")).ok();
     });
@@ -163,7 +190,8 @@ fn a_mount_point_of_somebody_else_is_refused() {
         let foreign = mine.scratch.dir("foreign");
         let mut command = mine.user.wardfs();
         command.args(["mount", "vault"]).arg(&foreign).args(["--passphrase-file", "pw"]);
-        run(&mut command).refused(8, &["foreign may not be written to", "directories of their own"]);
+        run(&mut command)
+            .refused(8, &["foreign may not be written to", "directories of their own"]);
     });
 }
 
@@ -172,7 +200,8 @@ fn a_vault_on_a_read_only_filesystem_is_mounted_read_only() {
     in_own_namespace("a_vault_on_a_read_only_filesystem_is_mounted_read_only", || {
         let vault = Vault::new();
         vault.mount().umount();
-        run(Command::new("mount").args(["--bind", "-o", "ro"]).args([vault.path(), vault.path()])).ok();
+        run(Command::new("mount").args(["--bind", "-o", "ro"]).args([vault.path(), vault.path()]))
+            .ok();
         let refusal = run(&mut vault.mount_command());
         let mounted = run(vault.mount_command().args(["-o", "ro"]));
         if mounted.code == Some(0) {
@@ -190,7 +219,8 @@ fn somebody_elses_mount_is_not_unmounted() {
         let mine = Mine::new();
         let vault = Vault::new();
         let mount = vault.mount();
-        run(mine.user.wardfs().arg("umount").arg(mount.path())).refused(12, &["mounted by user 0", "root"]);
+        run(mine.user.wardfs().arg("umount").arg(mount.path()))
+            .refused(12, &["mounted by user 0", "root"]);
         mount.umount();
     });
 }
@@ -252,7 +282,10 @@ fn the_daemon_speaks_to_the_system_log() {
             said.push(String::from_utf8_lossy(&record[..n]).into_owned());
         }
         run(Command::new("umount").args(["--lazy", "/dev"])).ok();
-        assert!(said.iter().any(|s| s.starts_with("<30>wardfs[") && s.contains("mounted ")), "{said:?}");
+        assert!(
+            said.iter().any(|s| s.starts_with("<30>wardfs[") && s.contains("mounted ")),
+            "{said:?}"
+        );
         assert!(said.iter().any(|s| s.contains("unmounted ")), "{said:?}");
     });
 }

@@ -130,7 +130,10 @@ mod tests {
         for verb in Cli::command().get_subcommands() {
             for option in verb.get_arguments() {
                 let name = option.get_id().as_str();
-                assert!(!matches!(name, "passphrase" | "password" | "new_passphrase" | "key"), "{name}");
+                assert!(
+                    !matches!(name, "passphrase" | "password" | "new_passphrase" | "key"),
+                    "{name}"
+                );
             }
         }
     }

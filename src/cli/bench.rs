@@ -10,7 +10,9 @@ use serde::Serialize;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::output::{print, print_json};
-use crate::crypto::{ChunkFlags, ChunkNo, Cipher, DirId, Epoch, FileKeys, VolumeKey, VolumeKeys, WriteSeq, rand};
+use crate::crypto::{
+    ChunkFlags, ChunkNo, Cipher, DirId, Epoch, FileKeys, VolumeKey, VolumeKeys, WriteSeq, rand,
+};
 use crate::format::file::CHUNK_OVERHEAD;
 use crate::format::keyring::Keyring;
 use crate::keys::header::new_content_root;
@@ -91,7 +93,8 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             ciphers.push(speed);
             Ok(())
         })?;
-        let key_derivation = DERIVATIONS.map(derivation_time).into_iter().collect::<Result<_, _>>()?;
+        let key_derivation =
+            DERIVATIONS.map(derivation_time).into_iter().collect::<Result<_, _>>()?;
         return print_json(&Results {
             default_cipher: Cipher::preferred().name(),
             ciphers,
@@ -101,8 +104,16 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     }
     print("Content, one core:    chunk   seal MiB/s   open MiB/s\n")?;
     for_each_cipher(&keys, args.seconds, |speed| {
-        let CipherSpeed { cipher, chunk_size, seal_mib_per_second: seal, open_mib_per_second: open } = speed;
-        print(&format!("  {cipher:<18} {:>3} KiB   {seal:>10.0}   {open:>10.0}\n", chunk_size / 1024))
+        let CipherSpeed {
+            cipher,
+            chunk_size,
+            seal_mib_per_second: seal,
+            open_mib_per_second: open,
+        } = speed;
+        print(&format!(
+            "  {cipher:<18} {:>3} KiB   {seal:>10.0}   {open:>10.0}\n",
+            chunk_size / 1024
+        ))
     })?;
     let names = name_speed(&keys, args.seconds)?;
     print(&format!(
@@ -113,9 +124,16 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     for cost in DERIVATIONS {
         let DerivationTime { memory_kib, time, lanes, seconds } = derivation_time(cost)?;
         let seconds = seconds.map_or_else(|| "too little memory".to_owned(), |s| format!("{s:.2}"));
-        print(&format!("  {:<14} {:>6} MiB  {time:>6}  {lanes:>5}  {seconds}\n", "argon2id", memory_kib / 1024))?;
+        print(&format!(
+            "  {:<14} {:>6} MiB  {time:>6}  {lanes:>5}  {seconds}\n",
+            "argon2id",
+            memory_kib / 1024
+        ))?;
     }
-    print(&format!("A new vault here gets {} and a key derivation of about one second.\n", Cipher::preferred()))
+    print(&format!(
+        "A new vault here gets {} and a key derivation of about one second.\n",
+        Cipher::preferred()
+    ))
 }
 
 /// Keys of a volume that exists only here.
@@ -139,7 +157,12 @@ fn for_each_cipher(
     Ok(())
 }
 
-fn cipher_speed(file: &FileKeys, cipher: Cipher, chunk_size: usize, time: Duration) -> Result<CipherSpeed, Failure> {
+fn cipher_speed(
+    file: &FileKeys,
+    cipher: Cipher,
+    chunk_size: usize,
+    time: Duration,
+) -> Result<CipherSpeed, Failure> {
     let mut plain = vec![0; chunk_size];
     let mut sealed = vec![0; chunk_size + CHUNK_OVERHEAD];
     let flags = ChunkFlags::default();

@@ -2,7 +2,7 @@
 //!
 //! A daemon names one of its threads after the device number of its mount (`mnt 0:54`), which any user may read in
 //! /proc. So it is found whatever `-o fsname=` put into the mount table, and without a register that could be out
-//! of date. 
+//! of date.
 
 use std::fs;
 use std::io;
@@ -69,7 +69,12 @@ impl Daemon {
 pub fn flock_holder(file: &Path) -> Option<u32> {
     let metadata = fs::metadata(file).ok()?;
     let device = metadata.dev();
-    let id = format!("{:02x}:{:02x}:{}", rustix::fs::major(device), rustix::fs::minor(device), metadata.ino());
+    let id = format!(
+        "{:02x}:{:02x}:{}",
+        rustix::fs::major(device),
+        rustix::fs::minor(device),
+        metadata.ino()
+    );
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
@@ -81,7 +86,10 @@ pub fn flock_holder(file: &Path) -> Option<u32> {
 /// What the process `pid` has mounted here.
 pub fn mount_of(pid: u32) -> Option<MountEntry> {
     let names: Vec<String> = thread_names(pid).collect();
-    mounts().ok()?.into_iter().find(|mount| mount.fs_type == FS_TYPE && names.contains(&thread_name(mount.dev)))
+    mounts()
+        .ok()?
+        .into_iter()
+        .find(|mount| mount.fs_type == FS_TYPE && names.contains(&thread_name(mount.dev)))
 }
 
 fn processes() -> impl Iterator<Item = u32> {
@@ -91,13 +99,17 @@ fn processes() -> impl Iterator<Item = u32> {
 
 fn thread_names(pid: u32) -> impl Iterator<Item = String> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|thread| Some(fs::read_to_string(thread.path().join("comm")).ok()?.trim_end().to_owned()))
+    threads.filter_map(|thread| {
+        Some(fs::read_to_string(thread.path().join("comm")).ok()?.trim_end().to_owned())
+    })
 }
 
 /// Who runs a process. Not the owner of its directory in /proc: that is root for a process that is not dumpable.
 fn owner(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
 }
 
 #[cfg(test)]

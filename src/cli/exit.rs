@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn every_meaning_is_one_sentence() {
         for exit in Exit::ALL {
-            assert!(exit.meaning().ends_with('.') && !exit.meaning().contains(". "), "{}", exit.name());
+            assert!(
+                exit.meaning().ends_with('.') && !exit.meaning().contains(". "),
+                "{}",
+                exit.name()
+            );
         }
     }
 }

@@ -78,12 +78,20 @@ impl Failure {
     pub fn mount(place: &Path, error: &MountError) -> Self {
         let message = format!("cannot mount on {}: {error}", place.display());
         match error {
-            MountError::Mount(FuseMountError::Device(_) | FuseMountError::NoHelper) => Self::new(Exit::NoFuse, message),
-            MountError::Mount(FuseMountError::Mount(e)) if e.kind() == io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::NoFuse, message).advise("In a container, mounting needs the capability SYS_ADMIN.")
+            MountError::Mount(FuseMountError::Device(_) | FuseMountError::NoHelper) => {
+                Self::new(Exit::NoFuse, message)
             }
-            MountError::Mount(FuseMountError::Helper(words)) if words.contains("no write access") => {
-                Self::new(Exit::BadMountpoint, message).advise("Users other than root mount on directories of their own.")
+            MountError::Mount(FuseMountError::Mount(e))
+                if e.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Self::new(Exit::NoFuse, message)
+                    .advise("In a container, mounting needs the capability SYS_ADMIN.")
+            }
+            MountError::Mount(FuseMountError::Helper(words))
+                if words.contains("no write access") =>
+            {
+                Self::new(Exit::BadMountpoint, message)
+                    .advise("Users other than root mount on directories of their own.")
             }
             MountError::Mount(FuseMountError::Helper(_)) => Self::new(Exit::NotPermitted, message),
             _ => Self::new(Exit::Failed, message),

@@ -87,7 +87,12 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
 }
 
 impl Info {
-    fn of(vault: &Path, header: &VolumeHeader, from_backup: bool, mounted: Option<MountedBy>) -> Self {
+    fn of(
+        vault: &Path,
+        header: &VolumeHeader,
+        from_backup: bool,
+        mounted: Option<MountedBy>,
+    ) -> Self {
         Self {
             vault: vault.to_owned(),
             uuid: uuid(&header.uuid),
@@ -117,9 +122,11 @@ impl SlotInfo {
             changed: iso_time(slot.changed),
             expires: slot.expires.map(iso_time),
             kdf: match slot.kdf {
-                Kdf::Argon2id(cost) => {
-                    KdfInfo::Argon2id { memory_kib: cost.memory_kib, time: cost.time, lanes: cost.lanes }
-                }
+                Kdf::Argon2id(cost) => KdfInfo::Argon2id {
+                    memory_kib: cost.memory_kib,
+                    time: cost.time,
+                    lanes: cost.lanes,
+                },
                 Kdf::HkdfSha256 => KdfInfo::HkdfSha256,
             },
         }
@@ -134,7 +141,9 @@ fn mounted_by(vault: &Path) -> Result<Option<MountedBy>, Failure> {
 
 impl MountedBy {
     fn of(holder: Option<Holder>) -> Self {
-        let Some(holder) = holder else { return Self { pid: None, host: None, mountpoint: None, since: None } };
+        let Some(holder) = holder else {
+            return Self { pid: None, host: None, mountpoint: None, since: None };
+        };
         let since = i64::try_from(holder.since).ok().filter(|&since| since > 0);
         Self {
             pid: Some(holder.pid),
@@ -151,7 +160,8 @@ impl MountedBy {
             None => "in use".to_owned(),
         };
         let host = self.host.as_deref().map(|host| format!(" on {host}")).unwrap_or_default();
-        let since = self.since.as_deref().map(|since| format!(", since {since}")).unwrap_or_default();
+        let since =
+            self.since.as_deref().map(|since| format!(", since {since}")).unwrap_or_default();
         format!("{place}, by process {pid}{host}{since}")
     }
 }
@@ -181,7 +191,11 @@ fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
         Kdf::Argon2id(cost) => kdf::describe(cost),
         Kdf::HkdfSha256 => "HKDF-SHA-256".to_owned(),
     };
-    let mut lines = vec![("kind", shown.kind.clone()), ("derivation", derivation), ("created", shown.created.clone())];
+    let mut lines = vec![
+        ("kind", shown.kind.clone()),
+        ("derivation", derivation),
+        ("created", shown.created.clone()),
+    ];
     lines.push(("changed", shown.changed.clone()));
     if let Some(expires) = &shown.expires {
         lines.push(("expires", expires.clone()));
@@ -196,7 +210,9 @@ fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
 
 /// Text of the header is not verified, so it must not move the cursor either.
 fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .collect()
 }
 
 /// In the usual groups of 8-4-4-4-12 hexadecimal digits.
@@ -211,7 +227,10 @@ mod tests {
 
     #[test]
     fn a_uuid_is_printed_in_the_usual_groups() {
-        let id = VolumeId([0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54, 0x32, 0x10]);
+        let id = VolumeId([
+            0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc, 0xba, 0x98, 0x76, 0x54,
+            0x32, 0x10,
+        ]);
         assert_eq!(uuid(&id), "01234567-89ab-cdef-fedc-ba9876543210");
     }
 

@@ -138,7 +138,8 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
     };
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let begin = Instant::now();
-    let header = volume::init(&args.vault, &params, &secret).map_err(|e| Failure::volume(&args.vault, &e))?;
+    let header = volume::init(&args.vault, &params, &secret)
+        .map_err(|e| Failure::volume(&args.vault, &e))?;
     // Nearly all of it is the key derivation.
     report(args, &params, chosen.reason, &header, begin.elapsed(), verbosity)
 }
@@ -148,11 +149,14 @@ fn refuse_used_directory(vault: &Path) -> Result<(), Failure> {
     let shown = vault.display();
     match fs::read_dir(vault).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
-        Ok(false) if vault.join("~wardfs").exists() => Err(Failure::new(Exit::NotEmpty, format!("{shown} is a vault already"))
-            .advise(format!("To look at it: wardfs info {shown}"))),
+        Ok(false) if vault.join("~wardfs").exists() => {
+            Err(Failure::new(Exit::NotEmpty, format!("{shown} is a vault already"))
+                .advise(format!("To look at it: wardfs info {shown}")))
+        }
         Ok(false) => Err(Failure::volume(vault, &volume::VolumeError::NotEmpty)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent = vault.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                vault.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
             if parent.is_dir() {
                 return Ok(());
             }
@@ -196,11 +200,23 @@ fn report(
     if !header.label.is_empty() {
         table.push(("label", header.label.clone()));
     }
-    table.push(("cipher", format!("{} ({})", params.cipher, cipher_reason(args.cipher, params.cipher))));
-    table.push(("chunk size", format!("{} ({})", binary_size(params.chunk_size.into()), chunk_reason(args))));
+    table.push((
+        "cipher",
+        format!("{} ({})", params.cipher, cipher_reason(args.cipher, params.cipher)),
+    ));
+    table.push((
+        "chunk size",
+        format!("{} ({})", binary_size(params.chunk_size.into()), chunk_reason(args)),
+    ));
     table.push(("secret", slot.kind.to_string()));
-    table.push(("derivation", format!("{} ({})", kdf::describe(&params.kdf), kdf_reason(reason, took))));
-    print(&format!("Made the vault {shown}\n{}To mount it: wardfs mount {shown} MOUNTPOINT\n", rows(&table)))?;
+    table.push((
+        "derivation",
+        format!("{} ({})", kdf::describe(&params.kdf), kdf_reason(reason, took)),
+    ));
+    print(&format!(
+        "Made the vault {shown}\n{}To mount it: wardfs mount {shown} MOUNTPOINT\n",
+        rows(&table)
+    ))?;
     if reason == Reason::Measured && took < CHEAP {
         warn("memory is short here, so the key derivation is cheap; choose a long passphrase");
     }

@@ -19,7 +19,9 @@ const LANES: u32 = 4;
 
 /// As typed.
 #[derive(Debug, Clone, Copy, Default, Args)]
-#[command(next_help_heading = "Key derivation (Argon2id; without these options measured for about one second)")]
+#[command(
+    next_help_heading = "Key derivation (Argon2id; without these options measured for about one second)"
+)]
 pub struct KdfArgs {
     /// Memory for one derivation, as in 512M or 1G
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
@@ -76,7 +78,11 @@ impl KdfArgs {
             .advise("Use --kdf-memory 64M or more; --force takes less."));
         }
         params.check().map_err(|e| {
-            Failure::new(Exit::Usage, format!("this cost of the key derivation is out of bounds: {e}")).advise(
+            Failure::new(
+                Exit::Usage,
+                format!("this cost of the key derivation is out of bounds: {e}"),
+            )
+            .advise(
                 "Memory 8M to 4G, passes 1 to 64, lanes 1 to 16, memory times passes at most 16G.",
             )
         })?;
@@ -85,7 +91,8 @@ impl KdfArgs {
 }
 
 fn unaffordable(error: &KdfError) -> Failure {
-    Failure::new(Exit::KeyDerivation, error.to_string()).advise("Close other programs, or choose a cost with --kdf-memory.")
+    Failure::new(Exit::KeyDerivation, error.to_string())
+        .advise("Close other programs, or choose a cost with --kdf-memory.")
 }
 
 /// `Argon2id, 512 MiB, 4 passes, 2 lanes`.
@@ -104,7 +111,10 @@ mod tests {
     use super::*;
 
     fn told(memory: u64, weak: Weak) -> Result<Argon2Params, Exit> {
-        KdfArgs { kdf_memory: Some(memory), ..KdfArgs::default() }.choose(weak).map(|c| c.params).map_err(|f| f.exit)
+        KdfArgs { kdf_memory: Some(memory), ..KdfArgs::default() }
+            .choose(weak)
+            .map(|c| c.params)
+            .map_err(|f| f.exit)
     }
 
     #[test]

@@ -113,15 +113,19 @@ pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     match daemon::fork().map_err(|e| Failure::io("go to the background", &e))? {
         Forked::Parent(child) => {
             // Ctrl-C is for the child, which has the terminal to put in order; this process ends after it.
-            let _blocked = signals::block(&[Signal::INT, Signal::QUIT]).map_err(|e| Failure::io("block signals", &e))?;
+            let _blocked = signals::block(&[Signal::INT, Signal::QUIT])
+                .map_err(|e| Failure::io("block signals", &e))?;
             let outcome = child.wait().map_err(|e| Failure::io("wait for the daemon", &e))?;
             match outcome {
                 Outcome::Ready => Ok(Exit::Success),
                 Outcome::Failed(code) => Ok(Exit::from_number(code).unwrap_or(Exit::Failed)),
-                Outcome::Died(Some(signal)) => {
-                    Err(Failure::new(Exit::Failed, format!("the daemon was ended by signal {signal} before it had mounted")))
+                Outcome::Died(Some(signal)) => Err(Failure::new(
+                    Exit::Failed,
+                    format!("the daemon was ended by signal {signal} before it had mounted"),
+                )),
+                Outcome::Died(None) => {
+                    Err(Failure::new(Exit::Failed, "the daemon ended before it had mounted"))
                 }
-                Outcome::Died(None) => Err(Failure::new(Exit::Failed, "the daemon ended before it had mounted")),
             }
         }
         Forked::Child(report) => Ok(serve_in_background(request, report)),
@@ -131,10 +135,13 @@ pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
 impl Request {
     fn checked(args: &MountArgs, verbosity: Verbosity) -> Result<Self, Failure> {
         let options = MountOptions::parse(&args.options).map_err(|e| {
-            Failure::new(Exit::Usage, e.to_string()).advise("'wardfs help mount' lists the mount options.")
+            Failure::new(Exit::Usage, e.to_string())
+                .advise("'wardfs help mount' lists the mount options.")
         })?;
         let caller = place::caller();
-        options.check_permitted(caller).map_err(|e| Failure::new(Exit::NotPermitted, e.to_string()))?;
+        options
+            .check_permitted(caller)
+            .map_err(|e| Failure::new(Exit::NotPermitted, e.to_string()))?;
         let vault = place::vault(&args.vault)?;
         let locked = Locked::open(&vault).map_err(|e| Failure::volume(&vault, &e))?;
         place::free(&vault)?;
@@ -147,7 +154,9 @@ impl Request {
             None => None,
             Some(path) => {
                 let opened = logging::open_file(path);
-                Some(opened.map_err(|e| Failure::io(format!("open the log file {}", path.display()), &e))?)
+                Some(opened.map_err(|e| {
+                    Failure::io(format!("open the log file {}", path.display()), &e)
+                })?)
             }
         };
         let shown = args.vault.display().to_string();
@@ -158,7 +167,8 @@ impl Request {
         let failed = |e| Failure::volume(&self.vault, &e);
         let (opened, _) = self.secret.try_with(&self.shown, |secret| {
             // The key derivation starts threads, and these must not take signals from the one that waits for them.
-            let (_blocked, _) = signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+            let (_blocked, _) = signals::block(&signals::TERMINATION)
+                .map_err(|e| Failure::io("block signals", &e))?;
             // Read only now: passwd may have run while the passphrase was typed.
             let locked = Locked::open(&self.vault).map_err(failed)?;
             let (_, keys) = locked.unlock(secret).map_err(failed)?;
@@ -197,7 +207,8 @@ impl Request {
                 // It may be just somebody who asks who has it, as info does.
                 Err(LockError::HeldBy(holder)) => held_by = holder,
                 Err(LockError::Io(e)) => {
-                    let failure = Failure::io(format!("lock the vault {}", self.vault.display()), &e);
+                    let failure =
+                        Failure::io(format!("lock the vault {}", self.vault.display()), &e);
                     let read_only = e.kind() == io::ErrorKind::ReadOnlyFilesystem;
                     return Err(if read_only { failure.advise(READ_ONLY) } else { failure });
                 }
@@ -213,7 +224,8 @@ impl Request {
             log::warn!("the limit of open files stays as it is: {e}");
         }
         let (locked, keys) = self.unlock()?;
-        let signals = signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+        let signals =
+            signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
         let volume = self.open(&locked, keys)?;
         let session = session::mount(volume, &self.vault, &self.mountpoint, &self.options)
             .map_err(|e| Failure::mount(&self.mountpoint, &e))?;

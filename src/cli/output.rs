@@ -30,7 +30,8 @@ pub fn rows(rows: &[(&str, String)]) -> String {
 
 /// Seconds since 1970 as ISO 8601 in UTC.
 pub fn iso_time(seconds: i64) -> String {
-    jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("@{seconds}"), |time| time.to_string())
+    jiff::Timestamp::from_second(seconds)
+        .map_or_else(|_| format!("@{seconds}"), |time| time.to_string())
 }
 
 /// Bytes in the largest binary unit that divides them.

@@ -53,13 +53,16 @@ pub fn run(args: &PasswdArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let failed = |e| Failure::volume(&vault, &e);
     let locked = Locked::open(&vault).map_err(failed)?;
     if locked.used_backup() {
-        warn("the first copy of the volume header is damaged; the second one is used, and both are written anew");
+        warn(
+            "the first copy of the volume header is damaged; the second one is used, and both are written anew",
+        );
     }
     let old = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
     let new = args.new_secret.plan();
     old.check_apart_from(&new)?;
     // A wrong old secret is told before the new one is typed twice.
-    let (_, old) = old.try_with(&shown, |secret| locked.unlock(secret).map(drop).map_err(failed))?;
+    let (_, old) =
+        old.try_with(&shown, |secret| locked.unlock(secret).map(drop).map_err(failed))?;
     let weak = if args.force { Weak::Accept } else { Weak::Refuse };
     let chosen = args.kdf.choose(weak)?;
     let new = new.collect(&shown)?;
@@ -69,5 +72,9 @@ pub fn run(args: &PasswdArgs, verbosity: Verbosity) -> Result<(), Failure> {
     if verbosity == Verbosity::Quiet {
         return Ok(());
     }
-    print(&format!("Changed key slot {slot} of {shown}: {}, {}\n", new.kind(), kdf::describe(&chosen.params)))
+    print(&format!(
+        "Changed key slot {slot} of {shown}: {}, {}\n",
+        new.kind(),
+        kdf::describe(&chosen.params)
+    ))
 }

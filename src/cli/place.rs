@@ -20,11 +20,15 @@ pub fn vault(typed: &Path) -> Result<PathBuf, Failure> {
     let shown = typed.display();
     match fs::canonicalize(typed) {
         Ok(path) if path.is_dir() => Ok(path),
-        Ok(_) => Err(Failure::new(Exit::NotAVault, format!("{shown} is not a directory, so it is no vault"))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            Err(Failure::new(Exit::NotAVault, format!("there is no vault at {shown}: it does not exist"))
-                .advise(format!("To make one there: wardfs init {shown}")))
-        }
+        Ok(_) => Err(Failure::new(
+            Exit::NotAVault,
+            format!("{shown} is not a directory, so it is no vault"),
+        )),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Failure::new(
+            Exit::NotAVault,
+            format!("there is no vault at {shown}: it does not exist"),
+        )
+        .advise(format!("To make one there: wardfs init {shown}"))),
         Err(e) => Err(Failure::io(format!("open the vault {shown}"), &e)),
     }
 }
@@ -35,22 +39,28 @@ pub fn mountpoint(typed: &Path) -> Result<PathBuf, Failure> {
     let metadata = match fs::metadata(typed) {
         Ok(metadata) => metadata,
         Err(e) if e.kind() == io::ErrorKind::NotConnected => {
-            return Err(Failure::new(Exit::StaleMount, format!("a dead mount is in the way at {shown}: its daemon is gone"))
-                .advise(format!("To remove it: wardfs umount --lazy {shown}")));
+            return Err(Failure::new(
+                Exit::StaleMount,
+                format!("a dead mount is in the way at {shown}: its daemon is gone"),
+            )
+            .advise(format!("To remove it: wardfs umount --lazy {shown}")));
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(bad(format!("the mount point {shown} does not exist")).advise(format!("To make it: mkdir {shown}")));
+            return Err(bad(format!("the mount point {shown} does not exist"))
+                .advise(format!("To make it: mkdir {shown}")));
         }
         Err(e) => return Err(Failure::io(format!("use the mount point {shown}"), &e)),
     };
     if !metadata.is_dir() {
         return Err(bad(format!("the mount point {shown} is not a directory")));
     }
-    let path = fs::canonicalize(typed).map_err(|e| Failure::io(format!("use the mount point {shown}"), &e))?;
+    let path = fs::canonicalize(typed)
+        .map_err(|e| Failure::io(format!("use the mount point {shown}"), &e))?;
     let there = mount::mount_at(&path).map_err(|e| Failure::io("read the mount table", &e))?;
     if let Some(there) = there {
         let source = there.source.display();
-        let failure = bad(format!("{shown} is a mount point already ({source}, type {})", there.fs_type));
+        let failure =
+            bad(format!("{shown} is a mount point already ({source}, type {})", there.fs_type));
         return Err(if there.fs_type == FS_TYPE {
             failure.advise(format!("To unmount it: wardfs umount {shown}"))
         } else {
@@ -63,12 +73,14 @@ pub fn mountpoint(typed: &Path) -> Result<PathBuf, Failure> {
 /// That the mount hides nothing, and that `fusermount3` will accept the place.
 pub fn empty(mountpoint: &Path, caller: Caller) -> Result<(), Failure> {
     let shown = mountpoint.display();
-    if caller != Caller::Root && rustix::fs::access(mountpoint, rustix::fs::Access::WRITE_OK).is_err() {
+    if caller != Caller::Root
+        && rustix::fs::access(mountpoint, rustix::fs::Access::WRITE_OK).is_err()
+    {
         return Err(bad(format!("the mount point {shown} may not be written to by this user"))
             .advise("Users other than root mount on directories of their own."));
     }
-    let mut entries =
-        fs::read_dir(mountpoint).map_err(|e| Failure::io(format!("look into the mount point {shown}"), &e))?;
+    let mut entries = fs::read_dir(mountpoint)
+        .map_err(|e| Failure::io(format!("look into the mount point {shown}"), &e))?;
     match entries.next() {
         None => Ok(()),
         Some(_) => Err(bad(format!("the mount point {shown} is not empty"))
@@ -86,7 +98,9 @@ pub fn apart(vault: &Path, mountpoint: &Path) -> Result<(), Failure> {
     let message = match (is_within(vault, mountpoint), is_within(mountpoint, vault)) {
         (false, false) => return Ok(()),
         (true, true) => format!("the vault {v} cannot be its own mount point"),
-        (true, false) => format!("the vault {v} lies below the mount point {m}, which would hide it"),
+        (true, false) => {
+            format!("the vault {v} lies below the mount point {m}, which would hide it")
+        }
         (false, true) => format!("the mount point {m} lies inside the vault {v}"),
     };
     Err(bad(message).advise("Choose a mount point outside the vault that does not contain it."))
@@ -122,10 +136,15 @@ pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
         Ok(1..) => format!(" since {}", iso_time(holder.since.cast_signed())),
         _ => String::new(),
     };
-    let message = format!("{vault_shown} is already {place}{since} (process {} on {})", holder.pid, holder.host);
+    let message = format!(
+        "{vault_shown} is already {place}{since} (process {} on {})",
+        holder.pid, holder.host
+    );
     let failure = Failure::new(Exit::InUse, message);
     match holder.mountpoint {
-        Some(mountpoint) => failure.advise(format!("To unmount it there: wardfs umount {}", mountpoint.display())),
+        Some(mountpoint) => {
+            failure.advise(format!("To unmount it there: wardfs umount {}", mountpoint.display()))
+        }
         None => failure,
     }
 }
@@ -158,8 +177,11 @@ pub fn fuse_available(caller: Caller) -> Result<(), Failure> {
         });
     }
     if caller != Caller::Root && mount::helper().is_none() {
-        return Err(Failure::new(Exit::NoFuse, "fusermount3 is not installed; users other than root need it to mount")
-            .advise("Install the package fuse3."));
+        return Err(Failure::new(
+            Exit::NoFuse,
+            "fusermount3 is not installed; users other than root need it to mount",
+        )
+        .advise("Install the package fuse3."));
     }
     Ok(())
 }
@@ -185,8 +207,12 @@ mod tests {
         fs::create_dir(base.join("a-not")).expect("a temporary directory");
         let words = |v: &Path, m: &Path| apart(v, m).map_err(|e| e.to_string());
         let (outer, sibling) = (base.join("a"), base.join("a-not"));
-        let results =
-            [words(&inner, &outer), words(&outer, &inner), words(&outer, &outer), words(&outer, &sibling)];
+        let results = [
+            words(&inner, &outer),
+            words(&outer, &inner),
+            words(&outer, &outer),
+            words(&outer, &sibling),
+        ];
         fs::remove_dir_all(&base).expect("it was made above");
         assert!(results[0].as_ref().is_err_and(|e| e.contains("below the mount point")));
         assert!(results[1].as_ref().is_err_and(|e| e.contains("inside the vault")));

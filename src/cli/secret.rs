@@ -22,7 +22,9 @@ const NEW_CREDENTIAL: &str = "wardfs.new-passphrase";
 
 /// As typed: the secret that opens the vault.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Secret (without these options the passphrase is asked for on the terminal)")]
+#[command(
+    next_help_heading = "Secret (without these options the passphrase is asked for on the terminal)"
+)]
 pub struct SecretArgs {
     /// Take the passphrase from FILE; one newline at its end is not part of it
     #[arg(long, value_name = "FILE", group = "passphrase")]
@@ -43,7 +45,9 @@ pub struct SecretArgs {
 
 /// As typed: the secret that replaces the old one.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "New secret (without these options it is asked for on the terminal, twice)")]
+#[command(
+    next_help_heading = "New secret (without these options it is asked for on the terminal, twice)"
+)]
 pub struct NewSecretArgs {
     /// Take the new passphrase from FILE; one newline at its end is not part of it
     #[arg(long, value_name = "FILE", group = "new-passphrase")]
@@ -115,8 +119,11 @@ impl SecretPlan {
     /// and says so when the right kind of secret was not given at all.
     pub fn for_slots(mut self, slots: &[Slot]) -> Result<Self, Failure> {
         let takes = |kind| slots.iter().any(|slot| slot.kind == kind);
-        let (passphrase, keyfile, both) =
-            (takes(SlotKind::Passphrase), takes(SlotKind::Keyfile), takes(SlotKind::PassphraseAndKeyfile));
+        let (passphrase, keyfile, both) = (
+            takes(SlotKind::Passphrase),
+            takes(SlotKind::Keyfile),
+            takes(SlotKind::PassphraseAndKeyfile),
+        );
         let (message, advice) = match (self.passphrase.is_some(), self.keyfile.is_some()) {
             (true, false) if passphrase => return Ok(self),
             (false, true) if keyfile => return Ok(self),
@@ -130,7 +137,9 @@ impl SecretPlan {
                 return Err(Failure::new(Exit::Unsupported, message));
             }
             (_, false) => ("this vault needs its key file", "Say where it is: --keyfile FILE"),
-            (_, true) if passphrase => ("this vault opens with a passphrase alone", "Leave out --keyfile."),
+            (_, true) if passphrase => {
+                ("this vault opens with a passphrase alone", "Leave out --keyfile.")
+            }
             (_, true) => ("this vault opens with a key file alone", "Leave out the passphrase."),
         };
         Err(Failure::new(Exit::NoSecret, message).advise(advice))
@@ -139,9 +148,10 @@ impl SecretPlan {
     /// A descriptor is read to its end, so it holds one passphrase.
     pub fn check_apart_from(&self, other: &Self) -> Result<(), Failure> {
         match (&self.passphrase, &other.passphrase) {
-            (Some(Source::Fd(a)), Some(Source::Fd(b))) if a == b => {
-                Err(Failure::new(Exit::Usage, format!("file descriptor {a} cannot hold both passphrases")))
-            }
+            (Some(Source::Fd(a)), Some(Source::Fd(b))) if a == b => Err(Failure::new(
+                Exit::Usage,
+                format!("file descriptor {a} cannot hold both passphrases"),
+            )),
             _ => Ok(()),
         }
     }
@@ -160,7 +170,8 @@ impl SecretPlan {
             (Some(Source::Terminal), Role::New) => Some(ask_twice(vault)?),
             (Some(source), _) => Some(source.read()?),
         };
-        SlotSecret::new(passphrase, keyfile).map_err(|e| Failure::new(Exit::NoSecret, e.to_string()))
+        SlotSecret::new(passphrase, keyfile)
+            .map_err(|e| Failure::new(Exit::NoSecret, e.to_string()))
     }
 
     /// Reads the secret and hands it to `open`, again as long as a person mistypes it, three times at most.
@@ -207,11 +218,16 @@ fn ask_twice(vault: &str) -> Result<Passphrase, Failure> {
         let second = source::ask(&terminal, "The same again: ")?;
         if first.as_bytes() == second.as_bytes() {
             if first.len() < SHORT {
-                warn(format!("a passphrase of fewer than {SHORT} bytes can be guessed; several words are better"));
+                warn(format!(
+                    "a passphrase of fewer than {SHORT} bytes can be guessed; several words are better"
+                ));
             }
             return Ok(first);
         }
         terminal.say("These are not the same. Try again.").map_err(no_terminal)?;
     }
-    Err(Failure::new(Exit::NoSecret, format!("the passphrase was not typed twice the same in {TRIES} tries")))
+    Err(Failure::new(
+        Exit::NoSecret,
+        format!("the passphrase was not typed twice the same in {TRIES} tries"),
+    ))
 }

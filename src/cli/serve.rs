@@ -21,7 +21,10 @@ pub struct Serving {
 
 impl Serving {
     /// Starts the thread that waits for signals. Its name is how `wardfs umount` finds this process.
-    pub fn start(session: Session, (blocked, pending): (Blocked, SignalFd)) -> Result<Self, Failure> {
+    pub fn start(
+        session: Session,
+        (blocked, pending): (Blocked, SignalFd),
+    ) -> Result<Self, Failure> {
         let mounted = session.mounted();
         let watched = mounted.clone();
         thread::Builder::new()
@@ -34,7 +37,9 @@ impl Serving {
     /// Answers the kernel until the mount is gone.
     pub fn run(self) -> Result<(), Failure> {
         let place = self.mounted.mountpoint.display();
-        self.session.run().map_err(|e| Failure::new(Exit::Failed, format!("the mount on {place} has failed: {e}")))?;
+        self.session.run().map_err(|e| {
+            Failure::new(Exit::Failed, format!("the mount on {place} has failed: {e}"))
+        })?;
         log::info!("unmounted {place}");
         Ok(())
     }
@@ -49,7 +54,11 @@ fn watch(pending: &SignalFd, mounted: &Mounted) {
     loop {
         match pending.wait() {
             Ok(signal) => {
-                log::info!("unmounting {} on signal {}", mounted.mountpoint.display(), signal.as_raw());
+                log::info!(
+                    "unmounting {} on signal {}",
+                    mounted.mountpoint.display(),
+                    signal.as_raw()
+                );
                 unmount(mounted);
             }
             Err(e) => {
@@ -70,15 +79,24 @@ fn unmount(mounted: &Mounted) {
         Err(e) => log::warn!("{place}: {e}"),
     }
     match mounted.unmount(Unmount::Lazy) {
-        Ok(()) => log::warn!("{place} is detached; this process ends when the last program has let go of it"),
+        Ok(()) => log::warn!(
+            "{place} is detached; this process ends when the last program has let go of it"
+        ),
         Err(e) => log::error!("cannot unmount {place}: {e}"),
     }
 }
 
 fn log_holders(mounted: &Mounted) {
-    let mine = |entries: Vec<mount::MountEntry>| entries.into_iter().find(|entry| entry.dev == mounted.dev);
+    let mine = |entries: Vec<mount::MountEntry>| {
+        entries.into_iter().find(|entry| entry.dev == mounted.dev)
+    };
     let Ok(Some(entry)) = mount::mounts().map(mine) else { return };
     for holder in holders(&entry).unwrap_or_default() {
-        log::warn!("{} is in use by process {} ({})", mounted.mountpoint.display(), holder.pid, holder.command);
+        log::warn!(
+            "{} is in use by process {} ({})",
+            mounted.mountpoint.display(),
+            holder.pid,
+            holder.command
+        );
     }
 }

@@ -24,8 +24,14 @@ mod tests {
 
     #[test]
     fn units_are_binary_and_their_spelling_is_free() {
-        for (text, bytes) in [("4096", 4096), ("4K", 4096), ("4kib", 4096), ("64M", 64 << 20), ("1G", 1 << 30), ("0", 0)]
-        {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("4K", 4096),
+            ("4kib", 4096),
+            ("64M", 64 << 20),
+            ("1G", 1 << 30),
+            ("0", 0),
+        ] {
             assert_eq!(parse(text), Ok(bytes), "{text}");
         }
     }

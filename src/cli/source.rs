@@ -34,7 +34,12 @@ pub enum Source {
 }
 
 /// The one place that was named, if any. More than one is refused before (clap group).
-pub fn from_options(file: Option<&Path>, fd: Option<i32>, command: Option<&str>, ask: bool) -> Option<Source> {
+pub fn from_options(
+    file: Option<&Path>,
+    fd: Option<i32>,
+    command: Option<&str>,
+    ask: bool,
+) -> Option<Source> {
     file.map(|path| Source::File(path.to_owned()))
         .or(fd.map(Source::Fd))
         .or(command.map(|line| Source::Command(line.to_owned())))
@@ -61,7 +66,10 @@ impl Source {
             Self::Command(line) => read_from_command(line),
         };
         read.map_err(|e| {
-            Failure::new(Exit::NoSecret, format!("cannot read the passphrase from {}: {e}", self.describe()))
+            Failure::new(
+                Exit::NoSecret,
+                format!("cannot read the passphrase from {}: {e}", self.describe()),
+            )
         })
     }
 
@@ -80,12 +88,18 @@ impl Source {
 pub fn ask(terminal: &Terminal, question: &str) -> Result<Passphrase, Failure> {
     let typed = std::cell::RefCell::new(SecretVec::with_capacity(LONGEST));
     let answer = terminal
-        .ask_hidden(question, |piece| typed.borrow_mut().extend_from_slice(piece), || typed.borrow_mut().clear())
+        .ask_hidden(
+            question,
+            |piece| typed.borrow_mut().extend_from_slice(piece),
+            || typed.borrow_mut().clear(),
+        )
         .map_err(|e| Failure::new(Exit::NoSecret, format!("cannot read from the terminal: {e}")))?;
     let typed = typed.into_inner();
     match answer {
         Answer::Cancelled => Err(Failure::new(Exit::NoSecret, "no passphrase was typed")),
-        Answer::Line if typed.is_empty() => Err(Failure::new(Exit::NoSecret, "the passphrase is empty")),
+        Answer::Line if typed.is_empty() => {
+            Err(Failure::new(Exit::NoSecret, "the passphrase is empty"))
+        }
         Answer::Line => Ok(typed),
     }
 }
@@ -93,9 +107,9 @@ pub fn ask(terminal: &Terminal, question: &str) -> Result<Passphrase, Failure> {
 /// What stands for a key file: the hash of all of it.
 pub fn read_keyfile(path: &Path) -> Result<SecretBytes<32>, Failure> {
     warn_if_exposed(path);
-    File::open(path)
-        .and_then(|mut file| hash_keyfile(&mut file))
-        .map_err(|e| Failure::new(Exit::NoSecret, format!("cannot read key file {}: {e}", path.display())))
+    File::open(path).and_then(|mut file| hash_keyfile(&mut file)).map_err(|e| {
+        Failure::new(Exit::NoSecret, format!("cannot read key file {}: {e}", path.display()))
+    })
 }
 
 fn read_from_command(line: &str) -> io::Result<Passphrase> {
@@ -123,7 +137,8 @@ fn read_passphrase(mut from: impl Read) -> io::Result<Passphrase> {
         }
     }
     let bytes = passphrase.as_bytes();
-    let without_newline = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let without_newline =
+        bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
     let length = without_newline.len();
     passphrase.truncate(length);
     match length {
@@ -143,7 +158,10 @@ fn warn_if_exposed(path: &Path) {
     let Ok(metadata) = path.metadata() else { return };
     let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_file() && mode & 0o077 != 0 {
-        warn(format!("{} is accessible to other users (mode {mode:04o}); chmod 600 would end that", path.display()));
+        warn(format!(
+            "{} is accessible to other users (mode {mode:04o}); chmod 600 would end that",
+            path.display()
+        ));
     }
 }
 
@@ -190,8 +208,12 @@ mod tests {
 
     #[test]
     fn a_command_that_fails_gives_no_passphrase() {
-        let said = |line| read_from_command(line).map(|p| p.as_bytes().to_vec()).map_err(|e| e.to_string());
+        let said = |line| {
+            read_from_command(line).map(|p| p.as_bytes().to_vec()).map_err(|e| e.to_string())
+        };
         assert_eq!(said("printf 'a b\\n'"), Ok(b"a b".to_vec()));
-        assert!(said("echo secret; exit 3").is_err_and(|e| e.contains('3') && !e.contains("secret")));
+        assert!(
+            said("echo secret; exit 3").is_err_and(|e| e.contains('3') && !e.contains("secret"))
+        );
     }
 }

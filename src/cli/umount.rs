@@ -61,7 +61,8 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let users = if how == Unmount::Lazy { holders(&entry).unwrap_or_default() } else { Vec::new() };
     mount::unmount(&entry.mountpoint, how).map_err(|e| refused(&shown, &entry, &e))?;
     let Some(daemon) = daemon else { return Ok(()) };
-    let ended = |patience| daemon.wait(patience).map_err(|e| Failure::io("wait for the daemon", &e));
+    let ended =
+        |patience| daemon.wait(patience).map_err(|e| Failure::io("wait for the daemon", &e));
     let has_ended = match how {
         Unmount::Plain => ended(PATIENCE)?,
         Unmount::Lazy => ended(SHORT_PATIENCE)?,
@@ -74,8 +75,11 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let pid = daemon.pid;
     if how == Unmount::Lazy {
         if verbosity != Verbosity::Quiet {
-            let users = if users.is_empty() { String::new() } else { format!(":\n{}", list(&users)) };
-            print(&format!("{shown} is detached; process {pid} ends when the last program has let go{users}\n"))?;
+            let users =
+                if users.is_empty() { String::new() } else { format!(":\n{}", list(&users)) };
+            print(&format!(
+                "{shown} is detached; process {pid} ends when the last program has let go{users}\n"
+            ))?;
         }
         return Ok(());
     }
@@ -87,22 +91,27 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
 fn find(typed: &Path) -> Result<MountEntry, Failure> {
     let shown = typed.display();
     let path = resolve(typed).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => Failure::new(Exit::NotMounted, format!("{shown} does not exist")),
+        io::ErrorKind::NotFound => {
+            Failure::new(Exit::NotMounted, format!("{shown} does not exist"))
+        }
         _ => Failure::io(format!("find {shown}"), &e),
     })?;
     match mount::mount_at(&path).map_err(|e| Failure::io("read the mount table", &e))? {
         Some(entry) if entry.fs_type == FS_TYPE => Ok(entry),
         Some(entry) => {
             let source = entry.source.display();
-            let message = format!("{shown} is a mount of type {} ({source}), not of wardfs", entry.fs_type);
-            Err(Failure::new(Exit::NotMounted, message).advise(format!("To unmount it: umount {shown}")))
+            let message =
+                format!("{shown} is a mount of type {} ({source}), not of wardfs", entry.fs_type);
+            Err(Failure::new(Exit::NotMounted, message)
+                .advise(format!("To unmount it: umount {shown}")))
         }
         None => {
             let failure = Failure::new(Exit::NotMounted, format!("nothing is mounted at {shown}"));
             Err(match place_of_vault(&path) {
                 Some(place) => {
                     let place = place.display();
-                    failure.advise(format!("It is a vault, mounted at {place}: wardfs umount {place}"))
+                    failure
+                        .advise(format!("It is a vault, mounted at {place}: wardfs umount {place}"))
                 }
                 None => failure,
             })
@@ -113,7 +122,9 @@ fn find(typed: &Path) -> Result<MountEntry, Failure> {
 /// Without symbolic links, but never looking behind the last component.
 fn resolve(typed: &Path) -> io::Result<PathBuf> {
     match (typed.parent(), typed.file_name()) {
-        (Some(parent), Some(name)) if !fs::symlink_metadata(typed).is_ok_and(|m| m.is_symlink()) => {
+        (Some(parent), Some(name))
+            if !fs::symlink_metadata(typed).is_ok_and(|m| m.is_symlink()) =>
+        {
             let parent = if parent == Path::new("") { Path::new(".") } else { parent };
             let path = fs::canonicalize(parent)?.join(name);
             match rustix::fs::access(&path, rustix::fs::Access::EXISTS) {
@@ -154,7 +165,11 @@ fn busy(shown: &str, entry: &MountEntry) -> Failure {
         .collect();
     inner.push(list(&users));
     let inner = inner.concat();
-    let who = if inner.is_empty() { " by processes that are not visible to this user".to_owned() } else { format!(" by\n{inner}") };
+    let who = if inner.is_empty() {
+        " by processes that are not visible to this user".to_owned()
+    } else {
+        format!(" by\n{inner}")
+    };
     Failure::new(Exit::Busy, format!("{shown} is in use{}", who.trim_end()))
         .advise("End these programs and try again; or 'wardfs umount --lazy', which hides the mount and ends it later.")
 }

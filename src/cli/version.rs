@@ -43,7 +43,7 @@ pub fn run(args: &VersionArgs) -> Result<(), Failure> {
         return print_json(&version);
     }
     let table = rows(&[
-        ("format", format!("{}, reads 1 to {}", version.format_version, version.format_version)),
+        ("format", version.format_version.to_string()),
         ("ciphers", version.ciphers.join(", ")),
         ("default", format!("{} on this machine", version.default_cipher)),
         ("keys", version.key_derivation.to_owned()),

@@ -350,7 +350,11 @@ impl fuser::Filesystem for Shell {
         reply: ReplyWrite,
     ) {
         let written = self.run(ino, |fs| {
-            fs.write(Fh(fh.0), offset, data)?;
+            if self.policy.writeback && write_flags.contains(WriteFlags::FUSE_WRITE_CACHE) {
+                fs.write_cached(Fh(fh.0), offset, data)?;
+            } else {
+                fs.write(Fh(fh.0), offset, data)?;
+            }
             if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 fs.drop_file_privileges(caller(req), Fh(fh.0))?;
             }
@@ -720,5 +724,84 @@ fn xattr_reply(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
         Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
         Ok(value) => reply.data(&value),
         Err(e) => reply.error(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Cipher;
+    use crate::keys::kdf::Argon2Params;
+    use crate::keys::secret::SlotSecret;
+    use crate::store::disk::Atime;
+    use crate::store::lock::{Note, VaultLock};
+    use crate::store::volume::{self, Access, InitParams, Locked, Volume};
+    use crate::sys::secret::SecretVec;
+
+    struct Dir(std::path::PathBuf);
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn filesystem(dir: &Path) -> Fs<Disk> {
+        let secret = SlotSecret::new(Some(SecretVec::from(&b"p"[..])), None).expect("a secret");
+        let params = InitParams {
+            cipher: Cipher::XChaCha20Poly1305,
+            chunk_size: 4096,
+            label: String::new(),
+            kdf: Argon2Params {
+                memory_kib: Argon2Params::MIN_MEMORY_KIB,
+                time: 1,
+                lanes: 1,
+            },
+        };
+        volume::init(dir, &params, &secret).expect("made");
+        let locked = Locked::open(dir).expect("a vault");
+        let (_, keys) = locked.unlock(&secret).expect("its secret");
+        let lock = VaultLock::acquire(dir, None, Note::Write).expect("free");
+        let (header, atime) = (locked.header(), Atime::Backing);
+        let volume = Volume::open(dir, lock, keys, header, Access::ReadWrite, atime).expect("opens");
+        let config = fs::Config {
+            own_as_caller: false,
+            acl: false,
+            cached_dirs: 16,
+        };
+        Fs::new(volume, config).expect("has a root")
+    }
+
+    #[test]
+    fn a_panic_is_answered_with_eio_and_allows_reading_only() {
+        let dir = std::env::temp_dir().join(format!("wardfs-panic-{}", std::process::id()));
+        let dir = Dir(dir);
+        let fs = filesystem(&dir.0);
+        let caller = Caller { uid: 0, gid: 0 };
+        let new = NewMode {
+            mode: 0o600,
+            umask: 0,
+        };
+        let create = |name: &'static [u8]| {
+            run(&fs, INodeNo(1), |fs| {
+                let (entry, fh) = fs.create(caller, 1, name, new, Existing::Refuse)?;
+                fs.write(fh, 0, b"before")?;
+                fs.release(fh)?;
+                Ok(entry.attr.ino)
+            })
+        };
+        let ino = create(b"file").expect("created");
+        let panicked: Answer<()> = run(&fs, INodeNo(1), |_| panic!("on purpose"));
+        assert_eq!(panicked.err().map(|e| e.code()), Some(libc::EIO));
+
+        assert_eq!(create(b"other").err().map(|e| e.code()), Some(libc::EROFS));
+        let read = run(&fs, INodeNo(ino), |fs| {
+            let fh = fs.open(ino, libc::O_RDONLY)?;
+            let mut data = [0; 16];
+            let got = fs.read(fh, 0, &mut data)?;
+            fs.release(fh)?;
+            Ok(data[..got].to_vec())
+        });
+        assert_eq!(read.ok().as_deref(), Some(&b"before"[..]));
     }
 }

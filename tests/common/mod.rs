@@ -153,10 +153,16 @@ impl Vault {
     /// Made with further arguments of `wardfs init`.
     pub fn with(arguments: &[&str]) -> Self {
         let vault = Self::unmade(PASSPHRASE);
-        let mut command = wardfs();
-        command.arg("init").arg(vault.path()).args(CHEAP_KDF).args(arguments);
-        run(command.arg("--passphrase-file").arg(vault.passphrase_file())).ok();
+        vault.init(arguments);
         vault
+    }
+
+    /// Runs `wardfs init` for one that was left unmade.
+    #[track_caller]
+    pub fn init(&self, arguments: &[&str]) {
+        let mut command = wardfs();
+        command.arg("init").arg(self.path()).args(CHEAP_KDF).args(arguments);
+        run(command.arg("--passphrase-file").arg(self.passphrase_file())).ok();
     }
 
     /// A copy of a vault that exists, with its passphrase.
@@ -166,7 +172,8 @@ impl Vault {
         vault
     }
 
-    fn unmade(passphrase: &str) -> Self {
+    /// Everything but the vault itself: that is for the test to put in its place.
+    pub fn unmade(passphrase: &str) -> Self {
         let dir = TempDir::new();
         dir.dir("mnt");
         dir.file("passphrase", passphrase);
@@ -311,10 +318,12 @@ fn signal(name: &str, pid: u32) {
     run(Command::new("kill").args(["-s", name, "--"]).arg(pid.to_string())).ok();
 }
 
-/// Whether a wardfs process of this pid runs (and is not a zombie).
+/// Whether a wardfs process of this pid runs. One that has ended may stay a zombie where nobody collects it; but while
+/// other threads of a zombie are still ending, its files are open.
 pub fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status.starts_with("Name:\twardfs\n") && !status.contains("State:\tZ")
+    let has_ended = status.contains("State:\tZ") && status.contains("Threads:\t1\n");
+    status.starts_with("Name:\twardfs\n") && !has_ended
 }
 
 /// A process that is killed when dropped.

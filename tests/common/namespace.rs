@@ -52,7 +52,11 @@ pub fn bare_dev(scratch: &TempDir, further: &[[&str; 3]]) {
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(&dev)).ok();
     let usual = [["null", "1", "3"], ["zero", "1", "5"], ["urandom", "1", "9"]];
     for [name, major, minor] in usual.iter().chain(further) {
-        run(Command::new("mknod").args(["-m", "666"]).arg(dev.join(name)).args(["c", major, minor])).ok();
+        run(Command::new("mknod")
+            .args(["-m", "666"])
+            .arg(dev.join(name))
+            .args(["c", major, minor]))
+        .ok();
     }
     run(Command::new("mount").arg("--bind").arg(&dev).arg("/dev")).ok();
     run(Command::new("umount").arg("--lazy").arg(&dev)).ok();

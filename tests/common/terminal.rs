@@ -25,7 +25,8 @@ pub struct Terminal {
 impl Terminal {
     /// Starts `command` with the terminal as its controlling one and as its standard streams.
     pub fn start(command: &Command) -> Self {
-        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("/dev/ptmx");
+        let pty = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("/dev/ptmx");
         grantpt(&pty).expect("ours");
         unlockpt(&pty).expect("ours");
         let name = ptsname(&pty, Vec::new()).expect("ours").into_bytes();
