@@ -14,8 +14,8 @@ use crate::common::{Mount, Vault};
 /// A way to make and to mount a vault.
 #[derive(Debug, Clone, Copy)]
 pub struct Kind {
-    init: &'static [&'static str],
-    options: &'static str,
+    pub init: &'static [&'static str],
+    pub options: &'static str,
 }
 
 pub const PLAIN: Kind = Kind { init: &["--cipher", "xaes-256-gcm"], options: "rw" };
@@ -62,8 +62,12 @@ pub fn on_each(kinds: &[Kind], test: impl Fn(&mut Place<'_>)) {
 
 impl<'v> Place<'v> {
     pub fn new(vault: &'v Vault, options: &'static str) -> Self {
-        let mount = Some(vault.mount_with(&["-o", options]));
-        Self { vault, options, mount }
+        let mount = vault.mount_with(&["-o", options]);
+        if options.contains("allow_other") && !options.contains("ro,") {
+            // The root of a vault belongs to who made it, mode 0700.
+            chmod(mount.path(), 0o777);
+        }
+        Self { vault, options, mount: Some(mount) }
     }
 
     pub fn vault(&self) -> &Vault {

@@ -73,7 +73,7 @@ fn rendered(file: &Path) -> Vec<u8> {
 
 fn send(archive: &Server, files: &[PathBuf]) -> Child {
     let mut sender = archive.client("storescu");
-    sender.args(["-q", "--propose-explicit", "127.0.0.1", PORT]).args(files).spawn().expect("dcmtk is installed")
+    sender.args(["-q", "--propose-little", "127.0.0.1", PORT]).args(files).spawn().expect("dcmtk is installed")
 }
 
 #[test]

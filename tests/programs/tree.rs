@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
@@ -38,12 +39,13 @@ fn contents(dir: &Path) {
 }
 
 fn names(dir: &Path) {
+    let umlauts = "ä".repeat(127);
     let names: [&[u8]; 14] = [
         &[b'x'; 255],
         &[0xff; 255],
         &[b'y'; 175],
         &[b'z'; 176],
-        "ä".repeat(127).as_bytes(),
+        umlauts.as_bytes(),
         b"\xc3\x28 not utf-8 \xfe",
         b" leading and trailing ",
         b"new\nline\ttab\x01\x7f",
@@ -206,8 +208,8 @@ fn a_tree_copied_with_cp_is_the_same_after_a_remount() {
 
 #[test]
 fn a_tree_copied_with_rsync_is_the_same_after_a_remount() {
-    survives(AccessTimes::Compared, |source, mount| {
-        run(command("rsync").args(["-aHAXSU"]).arg(source).arg(mount.path())).ok();
+    survives(AccessTimes::Ignored, |source, mount| {
+        run(command("rsync").args(["-aHAXS"]).arg(source).arg(mount.path())).ok();
     });
 }
 
@@ -233,4 +235,26 @@ fn a_tree_moved_out_again_by_tar_is_the_same() {
         sh(Path::new("/"), &format!("{tar} -S -C {from} -cf - tree | {tar} --numeric-owner -p -C {to} -xf -"));
         Snapshot::of(source).assert_kept_in(&Snapshot::of(&back.join("tree")), AccessTimes::Ignored);
     });
+}
+
+#[test]
+fn times_of_files_just_written_are_the_same_after_a_remount() {
+    let vault = Vault::new();
+    let mount = vault.mount();
+    for n in 0..300 {
+        let path = mount.join(format!("file {n}"));
+        write(&path, "short");
+        // Cut and written again within one tick of the kernel's clock, and so with the same time.
+        write(&path, noise(n, 300 * n as usize));
+    }
+    let open = File::options().append(true).open(mount.join("file 7")).expect("it is there");
+    (&open).write_all(b"appended").expect("writable");
+    open.sync_all().expect("writable");
+    (&open).write_all(b"appended").expect("writable");
+    drop(open);
+    let before = Snapshot::of(mount.path());
+    mount.umount();
+    let mount = vault.mount();
+    before.assert_kept_in(&Snapshot::of(mount.path()), AccessTimes::Ignored);
+    mount.umount();
 }

@@ -92,6 +92,7 @@ fn both_users_at_once_lose_no_line_of_a_shared_file() {
     }
     let vault = Vault::new();
     let mount = vault.mount_with(&["-o", "allow_other"]);
+    fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o755)).expect("ours");
     let shared = mount.join("log");
     fs::write(&shared, "").expect("writable");
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o666)).expect("ours");
