@@ -1,7 +1,7 @@
 """Directories to work in: a plain one, or a vault of an encrypted filesystem and its mount.
 
 Shared by scripts/bench, scripts/pjdfstest and scripts/fsx. A system is named as on the command line:
-NAME[@PROGRAM][+MOUNT-OPTIONS], for example wardfs, wardfs-xchacha+nowriteback,acl or wardfs@/tmp/old/wardfs.
+NAME[@PROGRAM][+MOUNT-OPTION...], for example wardfs, wardfs-xchacha+nowriteback+acl or wardfs@/tmp/old/wardfs.
 Every daemon runs in the foreground as a child of this process, so that its processor time and memory are known
 and none is left behind.
 """
@@ -58,6 +58,26 @@ class System:
 
     def abort(self):
         """Ends all requests that are under way."""
+
+    def said(self):
+        """The end of the daemon's log."""
+        return ""
+
+    def cpu_seconds(self):
+        """Processor time the daemon has used; None if there is no daemon."""
+        if self.pid is None:
+            return None
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def reset_peak(self):
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_bytes(self):
+        """The most memory the daemon has had resident since `reset_peak`."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"^VmHWM:\s+(\d+)", status, re.MULTILINE).group(1)) * 1024
 
     def backing(self):
         """The directory that is really written to."""
@@ -126,7 +146,7 @@ class Mounted(System):
         try:
             while self.device() in (before, None) or not self.ready():
                 if self.daemon.poll() is not None or time.monotonic() > deadline:
-                    raise Unusable(f"{self.spec} did not mount: {self.log.read_text(errors='replace').strip()}")
+                    raise Unusable(f"{self.spec} did not mount: {self.said()}")
                 time.sleep(0.002)
         except BaseException:
             self.unmount()
@@ -156,6 +176,9 @@ class Mounted(System):
                 self.daemon.kill()
                 self.daemon.wait()
             self.daemon = self.pid = None
+
+    def said(self):
+        return self.log.read_text(errors="replace")[-2000:]
 
     def abort(self):
         force = ["umount", "-f", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
@@ -268,7 +291,7 @@ def open_system(spec, home, extra_options=()):
     kind = SYSTEMS.get(match.group(1)) if match else None
     if kind is None:
         raise Unusable(f"'{spec}' is not a known system; there are {', '.join(SYSTEMS)}")
-    options = [*extra_options, *(match.group(3) or "").split(",")]
+    options = [*extra_options, *(match.group(3) or "").split("+")]
     kind.check(match.group(2))
     return kind(spec, match.group(2), [option for option in options if option], home)
 

@@ -98,6 +98,7 @@ impl<B: Backing> Fs<B> {
             if let Some(file) = self.files.get(ino)? {
                 // What completes the file comes before its times.
                 file.data.settle(&self.volume)?;
+                file.note_mtime(set.mtime);
             }
             self.on_object(ino, |target| {
                 backing.set_times(target, set.atime, set.mtime)

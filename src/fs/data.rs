@@ -42,7 +42,18 @@ impl<B: Backing> Fs<B> {
     }
 
     pub fn write(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
-        Ok(self.file(fh)?.data.write(&self.volume, off, data)?)
+        let file = self.file(fh)?;
+        file.data.write(&self.volume, off, data)?;
+        file.note_direct_write();
+        Ok(())
+    }
+
+    /// Writes what the kernel had in its cache. The modification time is then the one it tells, before or after.
+    pub fn write_cached(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
+        let file = self.file(fh)?;
+        file.data.write(&self.volume, off, data)?;
+        file.note_cached_write();
+        Ok(())
     }
 
     /// Clears set-user-id and set-group-id after a write by `caller`, where the kernel asks for it.

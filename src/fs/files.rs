@@ -1,18 +1,60 @@
 //! Files in use: one [`DataFile`] per inode, however many handles there are.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
 use crate::store::DataFile;
-use crate::store::backing::{Backing, OpenFor, Target};
+use crate::store::backing::{Backing, OpenFor, SetTime, Target, Time};
 
 /// A file in use.
 #[derive(Debug)]
 pub struct OpenFile<B: Backing> {
     pub ino: u64,
     pub data: DataFile<B>,
+    /// Leaf lock, held for a few instructions.
+    told: Mutex<Option<ToldTime>>,
+}
+
+/// The modification time as the kernel last set it. With its writeback cache the kernel keeps this time itself, and
+/// does not expect that pages which it sends later change it.
+#[derive(Debug, Clone, Copy)]
+struct ToldTime {
+    mtime: Time,
+    /// Cached pages were written after it, and the backing filesystem has moved the time on.
+    moved: bool,
+}
+
+impl<B: Backing> OpenFile<B> {
+    fn told(&self) -> MutexGuard<'_, Option<ToldTime>> {
+        self.told.lock().expect("no code that panics runs under this lock")
+    }
+
+    /// To be called before the time is set.
+    pub(super) fn note_mtime(&self, mtime: SetTime) {
+        match mtime {
+            SetTime::Keep => {}
+            SetTime::Now => *self.told() = None,
+            SetTime::At(mtime) => *self.told() = Some(ToldTime { mtime, moved: false }),
+        }
+    }
+
+    /// To be called after the write.
+    pub(super) fn note_cached_write(&self) {
+        if let Some(told) = self.told().as_mut() {
+            told.moved = true;
+        }
+    }
+
+    pub(super) fn note_direct_write(&self) {
+        *self.told() = None;
+    }
+
+    /// The time that cached writes have moved on.
+    fn take_moved(&self) -> Option<Time> {
+        self.told().take_if(|told| told.moved).map(|told| told.mtime)
+    }
 }
 
 #[derive(Debug)]
@@ -53,7 +95,7 @@ impl<B: Backing> Files<B> {
             counted.users += 1;
             return Ok(counted.file.clone());
         }
-        let file = Arc::new(OpenFile { ino, data: make()? });
+        let file = Arc::new(OpenFile { ino, data: make()?, told: Mutex::default() });
         open.insert(
             ino,
             Counted {
@@ -72,9 +114,16 @@ impl<B: Backing> Files<B> {
         }))
     }
 
-    fn users(&self, ino: u64) -> Result<u32> {
-        let open = self.open.read().map_err(|_| Error::Poisoned)?;
-        Ok(open.get(&ino).map_or(0, |c| c.users))
+    /// Takes one user away unless it is the last. Answers whether it did.
+    fn leave_to_others(&self, ino: u64) -> Result<bool> {
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        match open.get_mut(&ino) {
+            Some(counted) if counted.users > 1 => {
+                counted.users -= 1;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     fn leave(&self, ino: u64) -> Result<()> {
@@ -105,7 +154,7 @@ impl<B: Backing> Fs<B> {
             match self.open_backing(ino, how) {
                 Ok(opened) => file.data.make_writable(opened),
                 Err(e) => {
-                    self.files.leave(ino)?;
+                    self.leave_file(&file)?;
                     return Err(e);
                 }
             }
@@ -120,7 +169,13 @@ impl<B: Backing> Fs<B> {
         })?;
         if how == OpenFor::ReadWrite && !file.data.is_writable() {
             // Someone else opened it for reading in between.
-            file.data.make_writable(self.open_backing(ino, how)?);
+            match self.open_backing(ino, how) {
+                Ok(opened) => file.data.make_writable(opened),
+                Err(e) => {
+                    self.leave_file(&file)?;
+                    return Err(e);
+                }
+            }
         }
         Ok(file)
     }
@@ -133,8 +188,15 @@ impl<B: Backing> Fs<B> {
 
     /// Ends what [`Fs::enter_file`] began. The last user completes the file first.
     pub(super) fn leave_file(&self, file: &OpenFile<B>) -> Result<()> {
-        if self.files.users(file.ino)? == 1 {
-            self.volume.close_file(&file.data);
+        if self.files.leave_to_others(file.ino)? {
+            return Ok(());
+        }
+        self.volume.close_file(&file.data);
+        if let Some(mtime) = file.take_moved() {
+            let mtime = SetTime::At(mtime);
+            if let Err(e) = self.volume.backing().set_times(file.data.target(), SetTime::Keep, mtime) {
+                log::warn!("inode {}: its modification time stays that of its last write: {e}", file.ino);
+            }
         }
         self.files.leave(file.ino)
     }

@@ -162,16 +162,17 @@ impl<B: Backing> Dir<B> {
             }
             true
         })?;
-        match from_link {
-            Some(id) => {
+        match (from_link, unreadable) {
+            (Some(id), _) => {
                 log::warn!(
                     "directory {}: its id was read from the second copy",
                     self.ino
                 );
                 Ok(Id::Stored(id))
             }
-            None if has_entries => Err(unreadable.unwrap_or(Error::NoDirId)),
-            None => {
+            (None, Some(e)) => Err(e),
+            (None, None) if has_entries => Err(Error::NoDirId),
+            (None, None) => {
                 let mut id = [0; 16];
                 rand::fill(&mut id);
                 Ok(Id::Unstored(DirId(id)))
