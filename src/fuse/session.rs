@@ -89,19 +89,36 @@ pub fn mount(
         noatime: options.noatime,
         allow_other: options.allow_other,
     };
-    let made = fuse_mount(mountpoint, &request).map_err(MountError::Mount)?;
+    let session = start(shell, mountpoint, &request, options).inspect_err(|_| {
+        // Nothing was served: the volume is as clean as before.
+        if let Err(e) = fs.close() {
+            log::error!("the volume could not be left clean: {e}");
+        }
+    });
+    let (session, mounted) = session?;
+    seeker.connect(session.notifier());
+    Ok(Session {
+        session,
+        fs,
+        mounted,
+    })
+}
+
+/// Makes the mount and agrees with the kernel on the protocol.
+fn start(
+    shell: Shell,
+    mountpoint: &Path,
+    request: &KernelMount,
+    options: &MountOptions,
+) -> Result<(fuser::Session<Shell>, Mounted), MountError> {
+    let made = fuse_mount(mountpoint, request).map_err(MountError::Mount)?;
     let mut config = Config::default();
     config.n_threads = Some(options.threads.get());
     config.clone_fd = options.threads.get() > 1;
     // Who may enter is checked by the kernel; the binding's own check would refuse the kernel's write-back.
     let session = fuser::Session::from_fd(shell, made.fd, SessionACL::All, config)
         .map_err(MountError::Handshake)?;
-    seeker.connect(session.notifier());
-    Ok(Session {
-        session,
-        fs,
-        mounted: made.mounted,
-    })
+    Ok((session, made.mounted))
 }
 
 /// A quarter of the descriptors this process may open.
