@@ -97,7 +97,10 @@ pub fn superblock(data: &[u8]) {
     let key = KEYS.journal_mac_key();
     let _ = Superblock::decode(data, key);
     let mut repaired = data.to_vec();
-    if let Some(tag) = repaired.get(..SUPERBLOCK_MAC_AT).map(|signed| mac::tag(key, &[signed])) {
+    if let Some(tag) = repaired
+        .get(..SUPERBLOCK_MAC_AT)
+        .map(|signed| mac::tag(key, &[signed]))
+    {
         repaired.truncate(SUPERBLOCK_MAC_AT);
         repaired.extend(tag);
     }
@@ -120,7 +123,9 @@ pub fn chunk(data: &[u8]) {
     for (_, keys) in FILES.iter() {
         let mut out = vec![1; data.len().saturating_sub(CHUNK_OVERHEAD)];
         match keys.open(ChunkNo(3), data, &mut out) {
-            Ok(meta) => assert!(keys.peek_meta(data.first_chunk().expect("it has a nonce")) == Some(meta)),
+            Ok(meta) => {
+                assert!(keys.peek_meta(data.first_chunk().expect("it has a nonce")) == Some(meta))
+            }
             Err(_) => assert!(out.iter().all(|b| *b == 0)),
         }
     }
@@ -244,7 +249,12 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             .map(|plain| names().seal(&DIR, plain).entry)
             .into(),
         "long_name" => vec![names().seal(&DIR, &[b'l'; 200]).entry],
-        "sidecar" => vec![names().seal(&DIR, &[b'l'; 200]).sidecar.expect("it is long")],
+        "sidecar" => vec![
+            names()
+                .seal(&DIR, &[b'l'; 200])
+                .sidecar
+                .expect("it is long"),
+        ],
         "directory_id" => {
             let link = names().dir_link_name(&DIR).into_bytes();
             vec![names().dir_record(&DIR).to_vec(), link]

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-use common::namespace::{User, bare_dev, in_own_namespace, open_fuse_to_users, replace_file};
+use common::namespace::{User, bare_dev, in_own_namespace, mount_fusectl, open_fuse_to_users, replace_file};
 use common::{CHEAP_KDF, Mount, PASSPHRASE, TempDir, Vault, is_mounted, run, wait_until};
 
 /// A vault of the user in his home, with a mount point beside it.
@@ -152,6 +152,42 @@ fn a_busy_mount_of_an_ordinary_user_is_reported_detached_or_forced() {
         mine.umount(&["--force"]).ok();
         assert!(!is_mounted(&mine.mountpoint()));
         drop(second);
+    });
+}
+
+#[test]
+fn a_connection_broken_from_outside_leaves_no_dead_mount() {
+    in_own_namespace("a_connection_broken_from_outside_leaves_no_dead_mount", || {
+        let vault = Vault::new();
+        let mount = vault.mount();
+        mount_fusectl();
+        let entry = wardfs::sys::mount::mount_at(mount.path()).expect("procfs").expect("mounted");
+        let control = format!("/sys/fs/fuse/connections/{}/abort", entry.dev.minor);
+        let open = fs::File::create(mount.join("f")).expect("usable");
+        fs::write(control, "1").expect("fusectl is mounted");
+        mount.wait_until_gone();
+        drop(open);
+        vault.mount().umount();
+        run(Command::new("umount").arg("/sys/fs/fuse/connections")).ok();
+    });
+}
+
+#[test]
+fn an_ordinary_user_breaks_the_connection_of_a_mount_by_force() {
+    in_own_namespace("an_ordinary_user_breaks_the_connection_of_a_mount_by_force", || {
+        let mine = Mine::new();
+        mount_fusectl();
+        mine.mount(&[]).ok();
+        let open = mine.user.command("/bin/sh").args(["-c", "exec sleep 1000 > mnt/f"]).spawn();
+        let open = common::Background(open.expect("sh"));
+        let has_opened = || fs::read_link(format!("/proc/{}/fd/1", open.0.id())).is_ok_and(|f| f.ends_with("mnt/f"));
+        wait_until("it has opened its file", has_opened);
+        mine.umount(&["--force"]).ok();
+        assert!(!is_mounted(&mine.mountpoint()));
+        drop(open);
+        mine.mount(&[]).ok();
+        mine.umount(&[]).ok();
+        run(Command::new("umount").arg("/sys/fs/fuse/connections")).ok();
     });
 }
 

@@ -38,7 +38,8 @@ impl Random {
         let mut bytes = valid.to_vec();
         for _ in 0..self.below(5) {
             let at = self.below(bytes.len() + 1);
-            let wide = [0u64, 1, u64::from(u32::MAX), 1 << 63, u64::MAX][self.below(5)].to_le_bytes();
+            let wide =
+                [0u64, 1, u64::from(u32::MAX), 1 << 63, u64::MAX][self.below(5)].to_le_bytes();
             match self.below(5) {
                 0 => bytes.truncate(at),
                 1 => bytes.extend_from_within(at..),
@@ -47,7 +48,11 @@ impl Random {
                     let end = (at + 1 + self.below(8)).min(bytes.len());
                     bytes[at..end].copy_from_slice(&wide[..end - at]);
                 }
-                _ => bytes.iter_mut().skip(at).take(1).for_each(|b| *b ^= 1 << self.below(8)),
+                _ => bytes
+                    .iter_mut()
+                    .skip(at)
+                    .take(1)
+                    .for_each(|b| *b ^= 1 << self.below(8)),
             }
         }
         bytes

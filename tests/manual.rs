@@ -32,29 +32,43 @@ fn read(path: &Path) -> String {
 
 /// The text of a section, which `heading` begins, up to the next heading of one of these macros.
 fn section<'a>(page: &'a str, heading: &str, ends: &[&str]) -> &'a str {
-    let begin = page.find(heading).unwrap_or_else(|| panic!("no section {heading:?}"));
+    let begin = page
+        .find(heading)
+        .unwrap_or_else(|| panic!("no section {heading:?}"));
     let text = &page[begin + heading.len()..];
-    let end = ends.iter().filter_map(|e| text.find(&format!("\n{e} "))).min();
+    let end = ends
+        .iter()
+        .filter_map(|e| text.find(&format!("\n{e} ")))
+        .min();
     &text[..end.unwrap_or(text.len())]
 }
 
 /// The lines that say what a paragraph is about: those after `.TP` and `.TQ`.
 fn heads(section: &str) -> Vec<String> {
     let lines: Vec<&str> = section.lines().collect();
-    let heads = lines.windows(2).filter(|pair| matches!(pair[0], ".TP" | ".TQ"));
+    let heads = lines
+        .windows(2)
+        .filter(|pair| matches!(pair[0], ".TP" | ".TQ"));
     heads.map(|pair| pair[1].replace("\\-", "-")).collect()
 }
 
 /// Options among the words of a line, as in `-f`, `--foreground`.
 fn options_in(line: &str) -> BTreeSet<String> {
     let words = line.split([' ', ',', '"', '=', '.']);
-    words.filter(|w| w.starts_with('-') && w.len() > 1).map(str::to_owned).collect()
+    words
+        .filter(|w| w.starts_with('-') && w.len() > 1)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What `--help` defines: lines that begin with an option.
 fn options_of_help(help: &str) -> BTreeSet<String> {
-    let lines = help.lines().filter(|line| line.trim_start().starts_with('-'));
-    lines.flat_map(|line| options_in(line.split('<').next().unwrap_or(line))).collect()
+    let lines = help
+        .lines()
+        .filter(|line| line.trim_start().starts_with('-'));
+    lines
+        .flat_map(|line| options_in(line.split('<').next().unwrap_or(line)))
+        .collect()
 }
 
 fn help(arguments: &[&str]) -> String {
@@ -63,23 +77,37 @@ fn help(arguments: &[&str]) -> String {
 
 fn verbs() -> Vec<String> {
     let help = help(&["--help"]);
-    let (_, commands) = help.split_once("Commands:\n").expect("the help lists the verbs");
+    let (_, commands) = help
+        .split_once("Commands:\n")
+        .expect("the help lists the verbs");
     let lines = commands.lines().take_while(|line| line.starts_with("  "));
-    lines.map(|line| line.split_whitespace().next().expect("a verb").to_owned()).collect()
+    lines
+        .map(|line| line.split_whitespace().next().expect("a verb").to_owned())
+        .collect()
 }
 
 #[test]
 fn every_verb_and_option_of_the_program_is_in_the_manual_and_no_other() {
     let page = page("wardfs.1");
     let options = |section: &str| -> BTreeSet<String> {
-        heads(section).iter().flat_map(|head| options_in(head)).collect()
+        heads(section)
+            .iter()
+            .flat_map(|head| options_in(head))
+            .collect()
     };
     let commands = section(&page, "\n.SH COMMANDS", &[".SS"]);
     let common = options(commands);
-    assert_eq!(common, options_of_help(&help(&["--help"])), "options of all verbs");
+    assert_eq!(
+        common,
+        options_of_help(&help(&["--help"])),
+        "options of all verbs"
+    );
 
-    let described: BTreeSet<String> =
-        page.lines().filter_map(|line| line.strip_prefix(".SS wardfs ")).map(str::to_owned).collect();
+    let described: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix(".SS wardfs "))
+        .map(str::to_owned)
+        .collect();
     assert_eq!(described, verbs().into_iter().collect(), "verbs");
 
     let ends = [".SS", ".SH"];
@@ -106,7 +134,10 @@ fn every_default_of_the_help_is_the_one_of_the_manual() {
         ("bench", "--seconds", "0.25"),
     ] {
         let help = help(&["help", verb]);
-        assert!(help.contains(&format!("[default: {default}]")), "{verb} {option}: {help}");
+        assert!(
+            help.contains(&format!("[default: {default}]")),
+            "{verb} {option}: {help}"
+        );
         let own = section(&page, &format!("\n.SS wardfs {verb}\n"), &[".SS", ".SH"]);
         let text = section(own, &option.replace('-', "\\-"), &[".TP"]);
         let said = text.contains(&format!("The default is {default}."))
@@ -121,17 +152,28 @@ fn mount_options_are_those_that_are_understood() {
     let part = section(&page, "\n.SH \"MOUNT OPTIONS\"", &[".SH"]);
     let mut described = BTreeSet::new();
     for head in heads(part) {
-        let words = head.split([' ', ',', '"']).filter(|w| !w.is_empty() && !w.starts_with('.'));
+        let words = head
+            .split([' ', ',', '"'])
+            .filter(|w| !w.is_empty() && !w.starts_with('.'));
         let names = words.filter(|w| w.chars().any(|c| c.is_ascii_lowercase()));
         described.extend(names.map(str::to_owned));
     }
     let help = help(&["help", "mount"]);
-    let (_, list) = help.split_once("Mount options (-o)").expect("the help lists them");
+    let (_, list) = help
+        .split_once("Mount options (-o)")
+        .expect("the help lists them");
     let (list, _) = list.split_once("TIME is").expect("the list ends");
-    let lines = list.lines().skip(1).filter(|l| l.starts_with("  ") && l.as_bytes().get(2).is_some_and(|b| *b != b' '));
+    let lines = list
+        .lines()
+        .skip(1)
+        .filter(|l| l.starts_with("  ") && l.as_bytes().get(2).is_some_and(|b| *b != b' '));
     let mut helped = BTreeSet::new();
     for line in lines {
-        let column = line.trim_start().split("  ").next().expect("a first column");
+        let column = line
+            .trim_start()
+            .split("  ")
+            .next()
+            .expect("a first column");
         for word in column.split(", ") {
             helped.insert(match word.split_once('=') {
                 Some((name, _)) => format!("{name}="),
@@ -139,12 +181,22 @@ fn mount_options_are_those_that_are_understood() {
             });
         }
     }
-    assert!(helped.is_subset(&described), "in the help only: {:?}", &helped - &described);
+    assert!(
+        helped.is_subset(&described),
+        "in the help only: {:?}",
+        &helped - &described
+    );
     for word in &described {
-        let option = if word.ends_with('=') { format!("{word}1") } else { word.clone() };
+        let option = if word.ends_with('=') {
+            format!("{word}1")
+        } else {
+            word.clone()
+        };
         MountOptions::parse(&[option]).unwrap_or_else(|e| panic!("{word}: {e}"));
     }
-    let (_, ignored) = part.split_once("accepted and mean nothing here").expect("they are listed");
+    let (_, ignored) = part
+        .split_once("accepted and mean nothing here")
+        .expect("they are listed");
     for line in ignored.lines() {
         let line = line.replace("\\-", "-");
         if let Some(word) = line.strip_prefix(".BR ").and_then(|l| l.split(' ').next()) {
@@ -159,10 +211,20 @@ fn worked_lengths_are_those_of_the_code() {
     let geometry = Geometry::new(12).expect("4 KiB chunks");
     let mut seen = Vec::new();
     for line in section(&page, "\n.Ss Lengths", &[".Ss"]).lines() {
-        let Some((left, sum)) = line.split_once(" = ") else { continue };
-        let numbers: Vec<u64> = left.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-        let &[plain, stored] = &numbers[..] else { continue };
-        let parts: Vec<u64> = sum.split(" + ").map(|n| n.parse().expect("a number")).collect();
+        let Some((left, sum)) = line.split_once(" = ") else {
+            continue;
+        };
+        let numbers: Vec<u64> = left
+            .split_whitespace()
+            .filter_map(|n| n.parse().ok())
+            .collect();
+        let &[plain, stored] = &numbers[..] else {
+            continue;
+        };
+        let parts: Vec<u64> = sum
+            .split(" + ")
+            .map(|n| n.parse().expect("a number"))
+            .collect();
         assert_eq!(geometry.stored_size(plain), stored, "{line}");
         assert_eq!(parts.iter().sum::<u64>(), stored, "{line}");
         seen.push(plain);
@@ -196,7 +258,10 @@ fn limits_and_sizes_are_those_of_the_code() {
 
 /// Byte strings in the code, outside its tests, that begin with `prefix`.
 fn byte_strings(dir: &Path, prefix: &str, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(dir).expect("sources").map(|e| e.expect("an entry").path()) {
+    for entry in fs::read_dir(dir)
+        .expect("sources")
+        .map(|e| e.expect("an entry").path())
+    {
         if entry.is_dir() {
             byte_strings(&entry, prefix, found);
             continue;
@@ -214,7 +279,9 @@ fn quoted(page: &str, prefix: &str) -> Vec<String> {
     let page = page.replace("\\(dq", "\"");
     let begin = format!("\"{prefix}");
     let pieces = page.split(&begin).skip(1);
-    pieces.map(|p| format!("{prefix}{}", p.split('"').next().expect("a string ends"))).collect()
+    pieces
+        .map(|p| format!("{prefix}{}", p.split('"').next().expect("a string ends")))
+        .collect()
 }
 
 #[test]
@@ -232,7 +299,10 @@ fn labels_domains_and_magics_are_those_of_the_code() {
     for label in quoted(schedule, "wardfs v1 ") {
         *derived.entry(label).or_insert(0) += 1;
     }
-    assert!(derived.values().all(|n| *n == 1), "a label derives one key: {derived:?}");
+    assert!(
+        derived.values().all(|n| *n == 1),
+        "a label derives one key: {derived:?}"
+    );
 }
 
 #[test]
@@ -259,7 +329,9 @@ fn the_tests_that_the_manuals_name_exist() {
     let mut named = 0;
     for name in PAGES {
         for line in page(name).lines() {
-            let Some(reference) = line.strip_prefix(".\\\" test: ") else { continue };
+            let Some(reference) = line.strip_prefix(".\\\" test: ") else {
+                continue;
+            };
             let (file, test) = reference.split_once("::").expect("file::test");
             let text = read(&root().join(file));
             let function = format!("fn {test}(");
@@ -267,7 +339,10 @@ fn the_tests_that_the_manuals_name_exist() {
                 .split_once(&function)
                 .unwrap_or_else(|| panic!("{name} names {reference}, which does not exist"));
             let attributes = before.rsplit("\n\n").next().unwrap_or_default();
-            assert!(attributes.contains("#[test]"), "{name}: {reference} is not a test");
+            assert!(
+                attributes.contains("#[test]"),
+                "{name}: {reference} is not a test"
+            );
             named += 1;
         }
     }
@@ -278,8 +353,12 @@ fn the_tests_that_the_manuals_name_exist() {
 fn the_manuals_are_well_formed() {
     for name in PAGES {
         let mut command = Command::new("mandoc");
-        command.args(["-T", "lint", "-W", "warning"]).arg(root().join("man").join(name));
-        let output = command.output().unwrap_or_else(|e| panic!("mandoc (package mandoc): {e}"));
+        command
+            .args(["-T", "lint", "-W", "warning"])
+            .arg(root().join("man").join(name));
+        let output = command
+            .output()
+            .unwrap_or_else(|e| panic!("mandoc (package mandoc): {e}"));
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success() && said.is_empty(), "{said}");
     }
@@ -300,9 +379,15 @@ fn a_reader_written_from_the_manual_reads_a_vault() {
         let out = vault.dir().join("out");
         let python = std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into());
         let mut reader = Command::new(python);
-        reader.arg(root().join("tests/manual/reader.py")).arg(vault.path()).arg(&out);
+        reader
+            .arg(root().join("tests/manual/reader.py"))
+            .arg(vault.path())
+            .arg(&out);
         run(reader.env("PASSPHRASE", PASSPHRASE)).ok();
-        run(Command::new("diff").args(["-r", "--no-dereference"]).args([&plain, &out])).ok();
+        run(Command::new("diff")
+            .args(["-r", "--no-dereference"])
+            .args([&plain, &out]))
+        .ok();
     }
 }
 

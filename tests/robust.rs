@@ -23,8 +23,12 @@ const MEMORY_LIMIT: u64 = 150 * MIB;
 /// A field of `/proc/PID/status` in bytes.
 fn status(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
-    let kib = line.and_then(|l| l.trim().strip_suffix(" kB")).expect("a size");
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
+    let kib = line
+        .and_then(|l| l.trim().strip_suffix(" kB"))
+        .expect("a size");
     kib.trim().parse::<u64>().expect("a number") * 1024
 }
 
@@ -38,7 +42,9 @@ fn peak(pid: u32) -> u64 {
 }
 
 fn descriptors(pid: u32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count()
+    fs::read_dir(format!("/proc/{pid}/fd"))
+        .expect("it runs")
+        .count()
 }
 
 #[test]
@@ -46,15 +52,27 @@ fn the_daemon_leaves_no_core_and_keeps_its_keys_in_locked_memory() {
     let vault = Vault::new();
     let mount = vault.mount();
     let limits = fs::read_to_string(format!("/proc/{}/limits", mount.pid())).expect("it runs");
-    let core = limits.lines().find(|l| l.starts_with("Max core file size")).expect("it has one");
-    let fields: Vec<&str> = core["Max core file size".len()..].split_whitespace().collect();
+    let core = limits
+        .lines()
+        .find(|l| l.starts_with("Max core file size"))
+        .expect("it has one");
+    let fields: Vec<&str> = core["Max core file size".len()..]
+        .split_whitespace()
+        .collect();
     assert_eq!(fields, ["0", "0", "bytes"]);
     assert!(status(mount.pid(), "VmLck") > 0);
     // Key memory is marked: dd is "do not dump", wf is "wipe on fork", lo is "locked".
     let maps = fs::read_to_string(format!("/proc/{}/smaps", mount.pid())).expect("it runs");
     let flags = maps.lines().filter_map(|l| l.strip_prefix("VmFlags:"));
-    let secret = |flags: &str| ["dd", "wf", "lo"].iter().all(|f| flags.split(' ').any(|g| g == *f));
-    assert!(flags.into_iter().any(secret), "no mapping is locked, not dumped and wiped on fork");
+    let secret = |flags: &str| {
+        ["dd", "wf", "lo"]
+            .iter()
+            .all(|f| flags.split(' ').any(|g| g == *f))
+    };
+    assert!(
+        flags.into_iter().any(secret),
+        "no mapping is locked, not dumped and wiped on fork"
+    );
     mount.umount();
 }
 
@@ -66,15 +84,27 @@ fn the_daemon_of_an_ordinary_user_is_closed_to_that_user() {
         let scratch = TempDir::new();
         open_fuse_to_users(&scratch);
         let user = User::new(&scratch);
-        user.sh(&format!("umask 077; mkdir mnt; printf %s '{PASSPHRASE}' > pw")).ok();
+        user.sh(&format!(
+            "umask 077; mkdir mnt; printf %s '{PASSPHRASE}' > pw"
+        ))
+        .ok();
         let init = ["init", "vault", "--passphrase-file", "pw"];
         run(user.wardfs().args(init).args(CHEAP_KDF)).ok();
-        run(user.wardfs().args(["mount", "vault", "mnt", "--passphrase-file", "pw"])).ok();
+        run(user
+            .wardfs()
+            .args(["mount", "vault", "mnt", "--passphrase-file", "pw"]))
+        .ok();
         let info = run(user.wardfs().args(["info", "vault", "--json"])).ok();
         let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
         let pid = info["mounted"]["pid"].as_u64().expect("it is mounted");
-        let owner = |file: &str| fs::metadata(format!("/proc/{pid}/{file}")).expect("it runs").uid();
-        let refused = user.sh(&format!("cat /proc/{pid}/environ /proc/{pid}/mem")).code;
+        let owner = |file: &str| {
+            fs::metadata(format!("/proc/{pid}/{file}"))
+                .expect("it runs")
+                .uid()
+        };
+        let refused = user
+            .sh(&format!("cat /proc/{pid}/environ /proc/{pid}/mem"))
+            .code;
         let unmounted = run(user.wardfs().args(["umount", "mnt"])).code;
         run(Command::new("umount").arg("/dev/fuse"));
         assert_eq!(owner("mem"), 0);
@@ -100,12 +130,22 @@ fn exercise(mount: &Mount<'_>, damaged: &Path) {
         assert_eq!(fs::read_dir(&dir).expect("a directory").count(), 5);
         assert!(File::open(dir.join("missing")).is_err());
         assert!(fs::create_dir(&file).is_err());
-        assert!(File::options().write(true).create_new(true).open(&file).is_err());
+        assert!(
+            File::options()
+                .write(true)
+                .create_new(true)
+                .open(&file)
+                .is_err()
+        );
         assert!(fs::remove_dir(&dir).is_err());
         assert!(fs::hard_link(&file, dir.join("link")).is_err());
         assert!(fs::rename(&dir, dir.join("below")).is_err());
         assert!(fs::read(damaged).is_err());
-        assert!(fs::write(damaged, "x").and_then(|()| File::open(damaged)?.sync_all()).is_err());
+        assert!(
+            fs::write(damaged, "x")
+                .and_then(|()| File::open(damaged)?.sync_all())
+                .is_err()
+        );
         let open = File::open(&file).expect("opens");
         fs::remove_file(&file).expect("removed");
         assert_eq!(open.metadata().expect("open").nlink(), 1);
@@ -119,11 +159,16 @@ fn descriptors_do_not_leak_in_success_or_failure() {
     let vault = Vault::new();
     let mount = vault.mount();
     fs::write(mount.join("damaged"), vec![1; 5000]).expect("written");
-    let ino = fs::metadata(mount.join("damaged")).expect("it exists").ino();
+    let ino = fs::metadata(mount.join("damaged"))
+        .expect("it exists")
+        .ino();
     mount.umount();
     for entry in fs::read_dir(vault.path()).expect("a directory").flatten() {
         if entry.metadata().expect("it exists").ino() == ino {
-            let file = File::options().write(true).open(entry.path()).expect("stored");
+            let file = File::options()
+                .write(true)
+                .open(entry.path())
+                .expect("stored");
             file.set_len(0).expect("cut");
         }
     }
@@ -144,7 +189,10 @@ fn descriptors_do_not_leak_in_success_or_failure() {
         exercise(&mount, &damaged);
     }
     let after_four = settled();
-    assert!(after_four <= after_one + 2, "{after_one} descriptors became {after_four}");
+    assert!(
+        after_four <= after_one + 2,
+        "{after_one} descriptors became {after_four}"
+    );
     mount.umount();
 }
 
@@ -228,7 +276,9 @@ fn memory_for_a_million_known_entries_is_within_the_limit() {
     let ino = fs::metadata(mount.join("dir")).expect("it exists").ino();
     mount.umount();
     let dir = fs::read_dir(vault.path()).expect("a directory").flatten();
-    let dir = dir.map(|e| e.path()).find(|p| fs::metadata(p).expect("it exists").ino() == ino);
+    let dir = dir
+        .map(|e| e.path())
+        .find(|p| fs::metadata(p).expect("it exists").ino() == ino);
     make_entries(&vault, &dir.expect("it is stored"), entries);
 
     let mount = vault.mount();
@@ -240,21 +290,30 @@ fn memory_for_a_million_known_entries_is_within_the_limit() {
     }
     let grown = peak(mount.pid()) - before;
     let share = (MEMORY_LIMIT - before) * entries / ALL;
-    eprintln!("{entries} entries: {before} bytes before, {} per entry", grown / entries);
-    assert!(grown <= share, "{grown} bytes for {entries} entries, of {share}");
+    eprintln!(
+        "{entries} entries: {before} bytes before, {} per entry",
+        grown / entries
+    );
+    assert!(
+        grown <= share,
+        "{grown} bytes for {entries} entries, of {share}"
+    );
     mount.umount();
 }
 
 /// Makes empty files with sealed names in the vault's directory `dir`, without the daemon: that takes too long.
 fn make_entries(vault: &Vault, dir: &Path, entries: u64) {
-    let secret = SlotSecret::new(Some(SecretVec::from(PASSPHRASE.as_bytes())), None).expect("a secret");
+    let secret =
+        SlotSecret::new(Some(SecretVec::from(PASSPHRASE.as_bytes())), None).expect("a secret");
     let locked = Locked::open(&vault.path()).expect("a vault");
     let (_, keys) = locked.unlock(&secret).expect("the passphrase");
     let record = fs::read(dir.join("~id")).expect("it has entries");
     let id: DirId = keys.names().parse_dir_record(&record).expect("its id");
     let handle = File::open(dir).expect("a directory");
     for i in 0..entries {
-        let name = keys.names().seal(&id, format!("scan-{i:07}.dcm").as_bytes());
+        let name = keys
+            .names()
+            .seal(&id, format!("scan-{i:07}.dcm").as_bytes());
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         let kind = rustix::fs::FileType::RegularFile;
         rustix::fs::mknodat(&handle, name.entry, kind, mode, 0).expect("made");

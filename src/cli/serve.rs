@@ -1,6 +1,7 @@
 //! A running mount: the session that answers the kernel, and the thread that turns signals into a clean unmount.
 
 use std::io;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use super::daemons;
@@ -25,19 +26,31 @@ impl Serving {
         session: Session,
         (blocked, pending): (Blocked, SignalFd),
     ) -> Result<Self, Failure> {
-        let mounted = session.mounted();
-        let watched = mounted.clone();
-        thread::Builder::new()
-            .name(daemons::thread_name(mounted.dev))
-            .spawn(move || watch(&pending, &watched))
-            .map_err(|e| Failure::io("start a thread", &e))?;
-        Ok(Self { session, mounted, _blocked: blocked })
+        let serving = Self { mounted: session.mounted(), session, _blocked: blocked };
+        let mounted = serving.mounted.clone();
+        // The name is set by the thread itself, and must be there before anybody looks for it.
+        let (named, is_named) = channel::<()>();
+        let spawned = thread::Builder::new().name(daemons::thread_name(mounted.dev)).spawn(move || {
+            drop(named);
+            watch(&pending, &mounted);
+        });
+        if let Err(e) = spawned {
+            serving.give_up();
+            return Err(Failure::io("start a thread", &e));
+        }
+        is_named.recv().expect_err("nothing is sent, only dropped");
+        Ok(serving)
     }
 
     /// Answers the kernel until the mount is gone.
     pub fn run(self) -> Result<(), Failure> {
         let place = self.mounted.mountpoint.display();
-        self.session.run().map_err(|e| {
+        let served = self.session.run();
+        // Still there when the connection was aborted or has failed: without a daemon it would only be in the way.
+        if self.mounted.is_in_place().unwrap_or(false) {
+            let _ = mount::unmount(&self.mounted.mountpoint, Unmount::Lazy);
+        }
+        served.map_err(|e| {
             Failure::new(Exit::Failed, format!("the mount on {place} has failed: {e}"))
         })?;
         log::info!("unmounted {place}");
@@ -78,11 +91,10 @@ fn unmount(mounted: &Mounted) {
         Err(e) if e.kind() == io::ErrorKind::ResourceBusy => log_holders(mounted),
         Err(e) => log::warn!("{place}: {e}"),
     }
-    match mounted.unmount(Unmount::Lazy) {
-        Ok(()) => log::warn!(
-            "{place} is detached; this process ends when the last program has let go of it"
-        ),
-        Err(e) => log::error!("cannot unmount {place}: {e}"),
+    // Logged before: this process may end as soon as it is detached.
+    log::warn!("detaching {place}; this process ends when the last program has let go of it");
+    if let Err(e) = mounted.unmount(Unmount::Lazy) {
+        log::error!("cannot unmount {place}: {e}");
     }
 }
 

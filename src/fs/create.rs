@@ -43,7 +43,7 @@ impl<B: Backing> Fs<B> {
                 let attr = self.adopt(caller, &dir, name, target, mode, |dir, name| {
                     self.volume.remove(dir, name).map(drop)
                 })?;
-                let opened = self.enter_new_file(attr.ino, file)?;
+                let opened = self.enter_new_file(&attr, file)?;
                 let attr = Attr { size: 0, ..attr };
                 let generation = self.inodes.remember(attr.ino, parent, name)?;
                 Ok((Entry { attr, generation }, self.handles.add_file(opened)?))

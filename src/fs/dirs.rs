@@ -32,6 +32,8 @@ struct Cached<B: Backing> {
     used: u64,
     /// How many handles programs hold: such a directory stays, even when it was removed.
     handles: u32,
+    /// Its name is gone: it leaves with the last handle.
+    removed: bool,
 }
 
 impl<B: Backing> Dirs<B> {
@@ -79,6 +81,7 @@ impl<B: Backing> Dirs<B> {
                 dir,
                 used,
                 handles: 0,
+                removed: false,
             })
             .dir
             .clone();
@@ -114,8 +117,12 @@ impl<B: Backing> Dirs<B> {
 
     /// A program closed it.
     pub fn release(&self, ino: u64) -> Result<()> {
-        if let Some(cached) = self.cache()?.dirs.get_mut(&ino) {
+        let mut cache = self.cache()?;
+        if let Some(cached) = cache.dirs.get_mut(&ino) {
             cached.handles = cached.handles.saturating_sub(1);
+            if cached.removed && cached.handles == 0 {
+                cache.dirs.remove(&ino);
+            }
         }
         Ok(())
     }
@@ -123,8 +130,11 @@ impl<B: Backing> Dirs<B> {
     /// The directory was removed. Its number may be used again as soon as no descriptor holds it.
     pub fn removed(&self, ino: u64) -> Result<()> {
         let mut cache = self.cache()?;
-        if cache.dirs.get(&ino).is_some_and(|c| c.handles == 0) {
-            cache.dirs.remove(&ino);
+        if let Some(cached) = cache.dirs.get_mut(&ino) {
+            cached.removed = true;
+            if cached.handles == 0 {
+                cache.dirs.remove(&ino);
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
 use crate::store::DataFile;
-use crate::store::backing::{Backing, OpenFor, SetTime, Target, Time};
+use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Target, Time};
 
 /// A file in use.
 #[derive(Debug)]
@@ -17,8 +17,8 @@ pub struct OpenFile<B: Backing> {
     told: Mutex<Option<ToldTime>>,
 }
 
-/// The modification time as the kernel last set it. With its writeback cache the kernel keeps this time itself, and
-/// does not expect that pages which it sends later change it.
+/// The modification time as the kernel last got or set it. With its writeback cache the kernel keeps this time itself
+/// and does not expect that pages which it sends later change it.
 #[derive(Debug, Clone, Copy)]
 struct ToldTime {
     mtime: Time,
@@ -28,7 +28,9 @@ struct ToldTime {
 
 impl<B: Backing> OpenFile<B> {
     fn told(&self) -> MutexGuard<'_, Option<ToldTime>> {
-        self.told.lock().expect("no code that panics runs under this lock")
+        self.told
+            .lock()
+            .expect("no code that panics runs under this lock")
     }
 
     /// To be called before the time is set.
@@ -36,7 +38,12 @@ impl<B: Backing> OpenFile<B> {
         match mtime {
             SetTime::Keep => {}
             SetTime::Now => *self.told() = None,
-            SetTime::At(mtime) => *self.told() = Some(ToldTime { mtime, moved: false }),
+            SetTime::At(mtime) => {
+                *self.told() = Some(ToldTime {
+                    mtime,
+                    moved: false,
+                })
+            }
         }
     }
 
@@ -53,7 +60,9 @@ impl<B: Backing> OpenFile<B> {
 
     /// The time that cached writes have moved on.
     fn take_moved(&self) -> Option<Time> {
-        self.told().take_if(|told| told.moved).map(|told| told.mtime)
+        self.told()
+            .take_if(|told| told.moved)
+            .map(|told| told.mtime)
     }
 }
 
@@ -88,14 +97,19 @@ impl<B: Backing> Files<B> {
     fn enter(
         &self,
         ino: u64,
-        make: impl FnOnce() -> Result<DataFile<B>>,
+        make: impl FnOnce() -> Result<(DataFile<B>, Time)>,
     ) -> Result<Arc<OpenFile<B>>> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
         if let Some(counted) = open.get_mut(&ino) {
             counted.users += 1;
             return Ok(counted.file.clone());
         }
-        let file = Arc::new(OpenFile { ino, data: make()?, told: Mutex::default() });
+        let (data, mtime) = make()?;
+        let told = Mutex::new(Some(ToldTime {
+            mtime,
+            moved: false,
+        }));
+        let file = Arc::new(OpenFile { ino, data, told });
         open.insert(
             ino,
             Counted {
@@ -165,7 +179,7 @@ impl<B: Backing> Fs<B> {
         // Its size is read where no one can be writing to it: whoever writes is in the table.
         let file = self.files.enter(ino, || {
             let attr = volume.backing().stat(Target::File(&opened))?;
-            Ok(DataFile::open(volume, opened, how, &attr))
+            Ok((DataFile::open(volume, opened, how, &attr), attr.mtime))
         })?;
         if how == OpenFor::ReadWrite && !file.data.is_writable() {
             // Someone else opened it for reading in between.
@@ -181,9 +195,10 @@ impl<B: Backing> Fs<B> {
     }
 
     /// Adds a file that was just created, with its first user.
-    pub(super) fn enter_new_file(&self, ino: u64, created: B::File) -> Result<Arc<OpenFile<B>>> {
-        self.files
-            .enter(ino, || Ok(DataFile::create(&self.volume, created)))
+    pub(super) fn enter_new_file(&self, attr: &Attr, created: B::File) -> Result<Arc<OpenFile<B>>> {
+        self.files.enter(attr.ino, || {
+            Ok((DataFile::create(&self.volume, created), attr.mtime))
+        })
     }
 
     /// Ends what [`Fs::enter_file`] began. The last user completes the file first.
@@ -194,8 +209,15 @@ impl<B: Backing> Fs<B> {
         self.volume.close_file(&file.data);
         if let Some(mtime) = file.take_moved() {
             let mtime = SetTime::At(mtime);
-            if let Err(e) = self.volume.backing().set_times(file.data.target(), SetTime::Keep, mtime) {
-                log::warn!("inode {}: its modification time stays that of its last write: {e}", file.ino);
+            if let Err(e) =
+                self.volume
+                    .backing()
+                    .set_times(file.data.target(), SetTime::Keep, mtime)
+            {
+                log::warn!(
+                    "inode {}: its modification time stays that of its last write: {e}",
+                    file.ino
+                );
             }
         }
         self.files.leave(file.ino)

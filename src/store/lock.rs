@@ -91,13 +91,20 @@ impl VaultLock {
 /// The vault may have been changed by somebody who wants the note written elsewhere, or the daemon to wait for ever.
 fn open(path: &Path, note: Note) -> io::Result<File> {
     let write = note == Note::Write;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(write)
-        .create(write)
-        .truncate(false)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
+    let open = |flags| {
+        OpenOptions::new()
+            .read(true)
+            .write(write)
+            .create(write)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | flags)
+            .open(path)
+    };
+    // Asking who holds a vault is no access; only its owner may ask so.
+    let file = match open(libc::O_NOATIME) {
+        Err(e) if e.raw_os_error() == Some(libc::EPERM) => open(0),
+        other => other,
+    }?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -122,7 +129,15 @@ fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
         mountpoint: mountpoint.map(Path::to_owned),
         since: since.map_or(0, |d| d.as_secs()),
     };
-    file.set_len(0)?;
+    // In place: a vault on a full disk can still be mounted, and space be made. Without the note it is only less clear
+    // who holds it.
+    let note = serde_json::to_vec(&holder)?;
     file.rewind()?;
-    file.write_all(&serde_json::to_vec(&holder)?)
+    match file.write_all(&note) {
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+            log::warn!("there is no space for the note of who holds the vault");
+            file.set_len(0)
+        }
+        other => other.and_then(|()| file.set_len(note.len() as u64)),
+    }
 }

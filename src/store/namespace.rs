@@ -212,20 +212,18 @@ impl<B: Backing> Volume<B> {
         };
         to.0.put_sidecar(self, &new)?;
         let moved = match move_entry() {
-            Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => {
-                match victim {
-                    Some(victim) => {
-                        let _alone = victim
-                            .changes
-                            .write()
-                            .expect("no code that panics runs under this lock");
-                        victim
-                            .remove_id(self)
-                            .and_then(|()| move_entry().map_err(not_empty))
-                    }
-                    None => Err(e),
+            Err(e) if matches!(e.os(), Some(libc::ENOTEMPTY | libc::EEXIST)) => match victim {
+                Some(victim) => {
+                    let _alone = victim
+                        .changes
+                        .write()
+                        .expect("no code that panics runs under this lock");
+                    victim
+                        .remove_id(self)
+                        .and_then(|()| move_entry().map_err(not_empty))
                 }
-            }
+                None => Err(e),
+            },
             other => other,
         };
         let gone = |at: (&B::Dir, &[u8])| {
@@ -284,8 +282,8 @@ fn far_target(stored: &[u8]) -> Option<(&str, u64)> {
         .strip_prefix(FAR_TARGET)?
         .split_once('.')?;
     let valid = id.len() == 22 && BASE64URL_NOPAD.decode(id.as_bytes()).is_ok();
-    let len = len.parse().ok().filter(|l| *l <= TARGET_MAX as u64)?;
-    valid.then_some((id, len))
+    let number: u64 = len.parse().ok().filter(|l| *l <= TARGET_MAX as u64)?;
+    (valid && number.to_string() == len).then_some((id, number))
 }
 
 fn not_empty(e: Error) -> Error {
@@ -314,6 +312,8 @@ mod tests {
             "~TAAAAAAAAAAAAAAAAAAAAAA.4096",
             "~TAAAAAAAAAAAAAAAAAAAAAA",
             "~T../../../../../etc/shad.1",
+            "~TAAAAAAAAAAAAAAAAAAAAAA.007",
+            "~TAAAAAAAAAAAAAAAAAAAAAA.+5",
             "AAAAAAAAAAAAAAAAAAAAAA.1",
         ] {
             assert_eq!(far_target(bad.as_bytes()), None, "{bad}");

@@ -13,7 +13,7 @@ use crate::format::volume::VolumeHeader;
 use crate::keys::header::{self as keyed, NewVolume, UnlockError};
 use crate::keys::kdf::Argon2Params;
 use crate::keys::secret::SlotSecret;
-use crate::store::backing::{Attr, Backing};
+use crate::store::backing::{Attr, Backing, Target};
 use crate::store::disk::{Atime, Disk};
 use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
@@ -148,6 +148,12 @@ fn write_new(
         }
         let root = disk.root()?;
         disk.mkdir(&root, META_DIR.as_bytes(), 0o700)?;
+        let other_case = META_DIR.to_uppercase();
+        if disk.stat(Target::At(&root, other_case.as_bytes())).is_ok() {
+            let why =
+                "this directory does not tell upper and lower case apart, which stored names need";
+            return Err(io::Error::other(why));
+        }
         let meta = disk.open_dir(&root, META_DIR.as_bytes())?;
         for name in [JOURNAL_DIR, TMP_DIR, TARGETS_DIR] {
             disk.mkdir(&meta, name.as_bytes(), 0o700)?;
@@ -172,7 +178,7 @@ pub struct Locked {
 
 impl Locked {
     pub fn open(dir: &Path) -> std::result::Result<Self, VolumeError> {
-        let disk = Disk::open(dir, Atime::Backing)
+        let disk = Disk::open(dir, Atime::Keep)
             .map_err(|e| VolumeError::io("open the vault's directory", e))?;
         let found = header::read(&disk)?;
         Ok(Self { disk, found })

@@ -101,8 +101,10 @@ impl Mounted {
         Ok(())
     }
 
-    pub fn is_mounted(&self) -> io::Result<bool> {
-        Ok(mounts()?.iter().any(|m| m.dev == self.dev))
+    /// Whether it is still where it was mounted.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        let there = mount_at(&self.mountpoint)?;
+        Ok(there.is_some_and(|m| m.dev == self.dev && m.fs_type == FS_TYPE))
     }
 }
 
@@ -278,7 +280,7 @@ pub fn helper() -> Option<PathBuf> {
 
 fn helper_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let words = text.trim().trim_start_matches(HELPER).trim_start_matches(':').trim();
+    let words = text.split_once("fusermount3: ").map_or(&*text, |(_program, words)| words).trim();
     if words.is_empty() { "failed without a message".to_owned() } else { words.to_owned() }
 }
 
@@ -293,14 +295,24 @@ pub enum Unmount {
     Force,
 }
 
-/// Unmounts whatever is on top at `mountpoint`, as root or through `fusermount3`.
+/// Unmounts whatever is on top at `mountpoint`, as root or through `fusermount3`. It is success, too, when somebody
+/// else is faster: the daemon itself, once its connection is broken.
 ///
 /// # Errors
 /// [`io::ErrorKind::ResourceBusy`] when it is in use and `how` is [`Unmount::Plain`].
 pub fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
+    let there = || -> io::Result<Option<u64>> { Ok(mount_at(mountpoint)?.map(|m| m.id)) };
+    let before = there()?;
     if how == Unmount::Force {
         abort_connection(mountpoint)?;
     }
+    match take_away(mountpoint, how) {
+        Err(_) if before != there()? => Ok(()),
+        result => result,
+    }
+}
+
+fn take_away(mountpoint: &Path, how: Unmount) -> io::Result<()> {
     if rustix::process::geteuid().is_root() {
         let flags = UnmountFlags::NOFOLLOW
             | match how {

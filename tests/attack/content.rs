@@ -17,10 +17,13 @@ fn every_flipped_byte(cipher: &str) {
     fs::write(mount.join("file"), &plain).expect("written");
     fs::write(mount.join("other"), &other).expect("written");
     let stored = stored(&mount, "file");
-    assert_eq!(fs::metadata(&stored).expect("stored").len(), STORED_LEN as u64);
+    assert_eq!(
+        fs::metadata(&stored).expect("stored").len(),
+        STORED_LEN as u64
+    );
     for at in 0..STORED_LEN {
         // Every bit of the header, of the first nonce and of the last tag; one bit of each other byte.
-        let all_bits = at < HEADER + 24 || at >= STORED_LEN - 16;
+        let all_bits = !(HEADER + 24..STORED_LEN - 16).contains(&at);
         let bits = if all_bits { 0..8 } else { at % 8..at % 8 + 1 };
         for bit in bits {
             flip(&stored, at, 1 << bit);
@@ -28,7 +31,11 @@ fn every_flipped_byte(cipher: &str) {
             flip(&stored, at, 1 << bit);
         }
         if at % 500 == 0 || at + 1 == STORED_LEN {
-            assert_eq!(read(&mount.join("file")).as_ref(), Ok(&plain), "restored after {at}");
+            assert_eq!(
+                read(&mount.join("file")).as_ref(),
+                Ok(&plain),
+                "restored after {at}"
+            );
             assert_eq!(read(&mount.join("other")).as_ref(), Ok(&other));
         }
     }
@@ -48,7 +55,9 @@ fn every_flipped_byte_of_an_xchacha_file_is_refused() {
 #[test]
 fn a_damaged_chunk_is_refused_and_the_others_are_served() {
     let plain = content(1, LEN);
-    let vault = prepared(&[], |mount| fs::write(mount.join("file"), &plain).expect("written"));
+    let vault = prepared(&[], |mount| {
+        fs::write(mount.join("file"), &plain).expect("written")
+    });
     let mount = vault.mount();
     let stored = stored(&mount, "file");
     mount.umount();
@@ -57,12 +66,14 @@ fn a_damaged_chunk_is_refused_and_the_others_are_served() {
     let file = fs::File::open(mount.join("file")).expect("opens");
     // Each read in its own page, so that readahead over the damage does not matter.
     let mut page = [0; CHUNK];
-    file.read_exact_at(&mut page, 0).expect("the first chunk is whole");
+    file.read_exact_at(&mut page, 0)
+        .expect("the first chunk is whole");
     assert_eq!(page[..], plain[..CHUNK]);
     let damaged = file.read_at(&mut page, CHUNK as u64).expect_err("damaged");
     assert_eq!(errno(&damaged), libc::EIO);
     let mut tail = [0; LEN - 2 * CHUNK];
-    file.read_exact_at(&mut tail, 2 * CHUNK as u64).expect("the last chunk is whole");
+    file.read_exact_at(&mut tail, 2 * CHUNK as u64)
+        .expect("the last chunk is whole");
     assert_eq!(tail[..], plain[2 * CHUNK..]);
     drop(file);
     mount.umount();
@@ -77,9 +88,20 @@ fn bytes_added_at_the_end_are_refused() {
         fs::write(mount.join(&name), content(1, len)).expect("written");
         let stored = stored(&mount, &name);
         let whole = fs::read(&stored).expect("stored");
-        for added in (1..=90).chain([4095, 4096, STORED_CHUNK - 1, STORED_CHUNK, STORED_CHUNK + 41]) {
+        for added in (1..=90).chain([
+            4095,
+            4096,
+            STORED_CHUNK - 1,
+            STORED_CHUNK,
+            STORED_CHUNK + 41,
+        ]) {
             let zeros = vec![0; added];
-            let again: Vec<u8> = whole[HEADER..].iter().cycle().take(added).copied().collect();
+            let again: Vec<u8> = whole[HEADER..]
+                .iter()
+                .cycle()
+                .take(added)
+                .copied()
+                .collect();
             for extension in [zeros, again] {
                 fs::write(&stored, [&whole[..], &extension].concat()).expect("stored");
                 assert_refused(&mount.join(&name), (len, added));
@@ -106,8 +128,16 @@ fn chunks_moved_inside_a_file_or_to_another_are_refused() {
     let [first, second] = [0, 1].map(|no| piece(&swapped, chunk_at(no), STORED_CHUNK));
     patch(&swapped, chunk_at(0), &second);
     patch(&swapped, chunk_at(1), &first);
-    patch(&repeated, chunk_at(1), &piece(&repeated, chunk_at(0), STORED_CHUNK));
-    patch(&receiver, chunk_at(1), &piece(&donor, chunk_at(1), STORED_CHUNK));
+    patch(
+        &repeated,
+        chunk_at(1),
+        &piece(&repeated, chunk_at(0), STORED_CHUNK),
+    );
+    patch(
+        &receiver,
+        chunk_at(1),
+        &piece(&donor, chunk_at(1), STORED_CHUNK),
+    );
     patch(&header, 0, &piece(&donor, 0, HEADER));
     let mount = vault.mount();
     for name in ["swapped", "repeated", "receiver", "header"] {
@@ -126,7 +156,11 @@ fn the_end_of_another_length_is_refused() {
     let mut states = Vec::new();
     for len in steps {
         let mount = vault.mount();
-        let file = fs::File::options().create(true).truncate(false).write(true).open(mount.join("file"));
+        let file = fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(mount.join("file"));
         let file = file.expect("opens");
         file.set_len(len as u64).expect("resized");
         file.write_all_at(&content(1, len), 0).expect("written");
@@ -135,18 +169,29 @@ fn the_end_of_another_length_is_refused() {
         mount.umount();
         states.push(fs::read(stored).expect("stored"));
     }
-    let [short, whole, long] = &states[..] else { unreachable!("three steps") };
+    let [short, whole, long] = &states[..] else {
+        unreachable!("three steps")
+    };
     let end = chunk_at(2);
     let attacks: [(&str, Vec<u8>); 5] = [
-        ("a former last chunk in the middle", [&long[..chunk_at(1)], &whole[chunk_at(1)..end], &long[end..]].concat()),
+        (
+            "a former last chunk in the middle",
+            [&long[..chunk_at(1)], &whole[chunk_at(1)..end], &long[end..]].concat(),
+        ),
         ("a former short last chunk in the middle", {
             let mut image = long.clone();
             image[chunk_at(1)..short.len()].copy_from_slice(&short[chunk_at(1)..]);
             image
         }),
-        ("a former inner chunk at the end", [&whole[..chunk_at(1)], &long[chunk_at(1)..end]].concat()),
+        (
+            "a former inner chunk at the end",
+            [&whole[..chunk_at(1)], &long[chunk_at(1)..end]].concat(),
+        ),
         ("cut after an inner chunk", long[..end].to_vec()),
-        ("the end of another length", [&long[..end], &short[chunk_at(1)..]].concat()),
+        (
+            "the end of another length",
+            [&long[..end], &short[chunk_at(1)..]].concat(),
+        ),
     ];
     let mount = vault.mount();
     let stored = stored(&mount, "file");
@@ -186,7 +231,9 @@ fn a_swapped_file_reads_as_the_other_one() {
 #[test]
 fn a_file_of_another_vault_is_refused() {
     let [ours, theirs] = [1, 2].map(|seed| {
-        prepared(&[], |mount| fs::write(mount.join("file"), content(seed, LEN)).expect("written"))
+        prepared(&[], |mount| {
+            fs::write(mount.join("file"), content(seed, LEN)).expect("written")
+        })
     });
     let mount = theirs.mount();
     let foreign = fs::read(stored(&mount, "file")).expect("stored");
@@ -215,17 +262,28 @@ fn writing_into_a_damaged_chunk_is_refused_and_replacing_it_is_not() {
     flip(&stored[1], chunk_at(2) + 30, 4);
     flip(&stored[2], chunk_at(1) + 30, 4);
     let before = stored.clone().map(|path| fs::read(path).expect("stored"));
-    let open = |name| fs::File::options().write(true).open(mount.join(name)).expect("opens");
-    let e = open("inner").write_at(b"patch", CHUNK as u64 + 7).expect_err("damaged");
+    let open = |name| {
+        fs::File::options()
+            .write(true)
+            .open(mount.join(name))
+            .expect("opens")
+    };
+    let e = open("inner")
+        .write_at(b"patch", CHUNK as u64 + 7)
+        .expect_err("damaged");
     assert_eq!(errno(&e), libc::EIO);
-    let e = open("last").write_at(b"patch", LEN as u64).expect_err("damaged");
+    let e = open("last")
+        .write_at(b"patch", LEN as u64)
+        .expect_err("damaged");
     assert_eq!(errno(&e), libc::EIO);
     let e = open("last").set_len(LEN as u64 + 1).expect_err("damaged");
     assert_eq!(errno(&e), libc::EIO);
     for (path, before) in stored.iter().zip(&before).take(2) {
         assert_eq!(&fs::read(path).expect("stored"), before);
     }
-    open("whole").write_all_at(&content(9, CHUNK), CHUNK as u64).expect("the chunk is replaced");
+    open("whole")
+        .write_all_at(&content(9, CHUNK), CHUNK as u64)
+        .expect("the chunk is replaced");
     let mut expected = content(1, LEN);
     expected[CHUNK..2 * CHUNK].copy_from_slice(&content(9, CHUNK));
     assert_eq!(read(&mount.join("whole")), Ok(expected));
@@ -247,6 +305,11 @@ fn the_log_names_inode_and_chunk_and_no_name() {
     let ino = fs::metadata(&stored).expect("stored").ino();
     mount.umount();
     let log = fs::read_to_string(log).expect("written");
-    assert!(log.contains(&format!("inode {ino}: damaged: chunk 2: does not authenticate")), "{log}");
+    assert!(
+        log.contains(&format!(
+            "inode {ino}: damaged: chunk 2: does not authenticate"
+        )),
+        "{log}"
+    );
     assert!(!log.contains("Jane") && !log.contains("Ward-7"), "{log}");
 }

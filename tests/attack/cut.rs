@@ -34,7 +34,11 @@ fn every_length_is_refused_after_a_mount_whatever_its_time() {
     const LEN: usize = 150;
     const STORED: usize = HEADER + 40 + LEN;
     let hour = Duration::from_secs(3600);
-    let times = [SystemTime::now() - hour, SystemTime::now(), SystemTime::now() + 1000 * hour];
+    let times = [
+        SystemTime::now() - hour,
+        SystemTime::now(),
+        SystemTime::now() + 1000 * hour,
+    ];
     let vault = prepared(&[], |mount| {
         for time in 0..times.len() {
             for kept in 0..=STORED {
@@ -90,7 +94,10 @@ fn a_file_cut_while_the_kernel_knows_its_size_is_refused() {
     let lengths = [0, HEADER, chunk_at(1), chunk_at(2)];
     for (name, kept) in names.iter().zip(lengths) {
         let stored = stored(&mount, name);
-        assert_eq!(fs::metadata(mount.join(name)).expect("it exists").len(), LEN as u64);
+        assert_eq!(
+            fs::metadata(mount.join(name)).expect("it exists").len(),
+            LEN as u64
+        );
         cut(&stored, kept);
         assert_refused(&mount.join(name), kept);
     }
@@ -135,7 +142,9 @@ fn an_emptied_file_is_refused_in_a_vault_that_was_closed() {
         let append = fs::File::options().append(true).open(mount.join("emptied"));
         if options.first() != Some(&"-o") {
             use std::io::Write;
-            let e = append.and_then(|mut f| f.write_all(b"x")).and_then(|()| sync(&mount.join("emptied")));
+            let e = append
+                .and_then(|mut f| f.write_all(b"x"))
+                .and_then(|()| sync(&mount.join("emptied")));
             assert_eq!(errno(&e.expect_err("damaged")), libc::EIO);
         }
         drop(mount);

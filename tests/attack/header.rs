@@ -80,7 +80,10 @@ fn assert_serves(vault: &Vault) {
 /// Where the first slot's cost parameters are: memory, time, lanes.
 fn cost_at(header: &[u8]) -> usize {
     let wanted = [8192u32, 1, 1].map(u32::to_le_bytes);
-    let mut found = header.windows(12).enumerate().filter(|(_, w)| *w == wanted.as_flattened());
+    let mut found = header
+        .windows(12)
+        .enumerate()
+        .filter(|(_, w)| *w == wanted.as_flattened());
     let (at, _) = found.next().expect("the cost of the tests");
     assert!(found.next().is_none());
     at
@@ -101,7 +104,11 @@ fn every_flipped_byte_of_the_first_copy_is_made_good_by_the_second() {
         flip(&first, at, 4);
         let ran = mount(&vault);
         assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert!(ran.stderr.contains("the first copy of the volume header is damaged"), "{ran:?}");
+        assert!(
+            ran.stderr
+                .contains("the first copy of the volume header is damaged"),
+            "{ran:?}"
+        );
         let mount = crate::common::Mount::adopt(&vault, vault.mountpoint());
         assert_eq!(read(&mount.join("file")), Ok(content(1, 5000)));
         mount.umount();
@@ -132,14 +139,23 @@ fn damage_to_both_copies_is_refused() {
         let mut bytes = whole.clone();
         bytes[at] ^= 1 << (at % 8);
         put(&vault, &bytes);
-        assert!(matches!(unlock(&vault), Err(VolumeError::HeaderDamaged(_))), "byte {at}");
+        assert!(
+            matches!(unlock(&vault), Err(VolumeError::HeaderDamaged(_))),
+            "byte {at}"
+        );
         if at % 97 == 0 {
-            mount(&vault).refused(HEADER_DAMAGED, &["both copies of the volume header are damaged"]);
+            mount(&vault).refused(
+                HEADER_DAMAGED,
+                &["both copies of the volume header are damaged"],
+            );
         }
     }
     for len in 0..whole.len() {
         put(&vault, &whole[..len]);
-        assert!(matches!(unlock(&vault), Err(VolumeError::HeaderDamaged(_))), "{len} bytes");
+        assert!(
+            matches!(unlock(&vault), Err(VolumeError::HeaderDamaged(_))),
+            "{len} bytes"
+        );
     }
     for len in [0, 7, 16, 100, whole.len() - 1] {
         put(&vault, &whole[..len]);
@@ -199,7 +215,11 @@ fn changed_costs_are_refused_and_extreme_ones_before_they_are_paid() {
         put(&vault, &sealed(bytes));
         let begin = Instant::now();
         let ran = mount(&vault);
-        assert!(begin.elapsed() < Duration::from_secs(3), "{parameters:?}: {:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(3),
+            "{parameters:?}: {:?}",
+            begin.elapsed()
+        );
         ran
     };
     for changed in [[8193, 1, 1], [16384, 1, 1], [8192, 2, 1], [8192, 1, 2]] {
@@ -269,7 +289,10 @@ fn slots_and_headers_of_another_vault_open_nothing() {
     mount(&ours).refused(WRONG_SECRET, &[]);
     let with_known = |vault: &Vault| {
         let mut command = wardfs();
-        command.arg("mount").arg(vault.path()).arg(vault.mountpoint());
+        command
+            .arg("mount")
+            .arg(vault.path())
+            .arg(vault.mountpoint());
         command.arg("--passphrase-file").arg(&known);
         run(&mut command)
     };
@@ -280,7 +303,10 @@ fn slots_and_headers_of_another_vault_open_nothing() {
     let mount = crate::common::Mount::adopt(&ours, ours.mountpoint());
     assert_eq!(listed(mount.path()), Err(libc::EIO));
     assert_eq!(read(&mount.join("file")), Err(libc::EIO));
-    assert_eq!(fs::write(mount.join("new"), "x").map_err(|e| errno(&e)), Err(libc::EIO));
+    assert_eq!(
+        fs::write(mount.join("new"), "x").map_err(|e| errno(&e)),
+        Err(libc::EIO)
+    );
     mount.umount();
     put(&ours, &our_header);
     assert_serves(&ours);
@@ -298,7 +324,9 @@ fn something_else_in_place_of_a_copy() {
         fs::remove_file(&first).expect("removed");
         match kind {
             "symlink" => symlink(&victim, &first).expect("made"),
-            "fifo" => rustix::fs::mkfifoat(rustix::fs::CWD, &first, rustix::fs::Mode::RUSR).expect("made"),
+            "fifo" => {
+                rustix::fs::mkfifoat(rustix::fs::CWD, &first, rustix::fs::Mode::RUSR).expect("made")
+            }
             "directory" => fs::create_dir(&first).expect("made"),
             _ => {}
         }
@@ -310,7 +338,10 @@ fn something_else_in_place_of_a_copy() {
         }
         assert_serves(&vault);
         assert_eq!(fs::read(&first).expect("healed"), whole, "{kind}");
-        assert!(fs::symlink_metadata(&first).expect("healed").is_file(), "{kind}");
+        assert!(
+            fs::symlink_metadata(&first).expect("healed").is_file(),
+            "{kind}"
+        );
     }
     assert_eq!(fs::read_to_string(victim).expect("there"), "precious");
 }
@@ -320,5 +351,8 @@ fn a_wrong_secret_error_is_told_from_tampering() {
     let vault = vault();
     let wrong = SlotSecret::new(Some(SecretVec::from(&b"wrong"[..])), None).expect("a secret");
     let unlocked = Locked::open(&vault.path()).expect("whole").unlock(&wrong);
-    assert!(matches!(unlocked, Err(VolumeError::Unlock(UnlockError::WrongSecret))));
+    assert!(matches!(
+        unlocked,
+        Err(VolumeError::Unlock(UnlockError::WrongSecret))
+    ));
 }

@@ -24,14 +24,28 @@ fn punch(path: &Path, at: usize, len: usize) {
 #[test]
 fn zeros_in_a_file_without_holes_are_refused() {
     let vault = prepared(&[], |mount| {
-        for name in ["header", "first", "inner", "last", "all", "punched", "bystander"] {
+        for name in [
+            "header",
+            "first",
+            "inner",
+            "last",
+            "all",
+            "punched",
+            "bystander",
+        ] {
             fs::write(mount.join(name), content(1, LEN)).expect("written");
         }
     });
     let mount = vault.mount();
     let at = |name| stored(&mount, name);
-    let [header, first, inner, last, all, punched] =
-        [at("header"), at("first"), at("inner"), at("last"), at("all"), at("punched")];
+    let [header, first, inner, last, all, punched] = [
+        at("header"),
+        at("first"),
+        at("inner"),
+        at("last"),
+        at("all"),
+        at("punched"),
+    ];
     mount.umount();
     zero(&header, 0, HEADER);
     zero(&first, chunk_at(0), STORED_CHUNK);
@@ -53,7 +67,8 @@ fn a_sparse_file_keeps_its_holes_and_its_last_chunk_cannot_become_one() {
         for name in ["whole", "last"] {
             let file = File::create(mount.join(name)).expect("made");
             file.write_all_at(&content(1, 10), 0).expect("written");
-            file.write_all_at(&content(2, 100), (LEN - 100) as u64).expect("written");
+            file.write_all_at(&content(2, 100), (LEN - 100) as u64)
+                .expect("written");
         }
     });
     let mount = vault.mount();
@@ -84,11 +99,21 @@ fn a_seek_does_not_believe_in_holes_of_a_file_without() {
         }
         let mount = vault.mount_with(options);
         for access in [false, true] {
-            let file = File::options().read(true).write(access).open(mount.join(how)).expect("opens");
+            let file = File::options()
+                .read(true)
+                .write(access)
+                .open(mount.join(how))
+                .expect("opens");
             let hole = rustix::fs::seek(&file, SeekFrom::Hole(0));
-            assert!(matches!(hole, Err(rustix::io::Errno::IO) | Ok(163_840)), "{how}: {hole:?}");
+            assert!(
+                matches!(hole, Err(rustix::io::Errno::IO) | Ok(163_840)),
+                "{how}: {hole:?}"
+            );
             let data = rustix::fs::seek(&file, SeekFrom::Data(CHUNK as u64));
-            assert!(matches!(data, Err(rustix::io::Errno::IO) | Ok(4096)), "{how}: {data:?}");
+            assert!(
+                matches!(data, Err(rustix::io::Errno::IO) | Ok(4096)),
+                "{how}: {data:?}"
+            );
         }
         mount.umount();
     }

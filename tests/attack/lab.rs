@@ -52,7 +52,9 @@ pub fn assert_refused(path: &Path, attack: impl std::fmt::Debug) {
 
 /// Where the object at `path` in the mount is stored, its first name.
 pub fn stored(mount: &Mount<'_>, path: impl AsRef<Path>) -> PathBuf {
-    let ino = fs::symlink_metadata(mount.join(path)).expect("it exists").ino();
+    let ino = fs::symlink_metadata(mount.join(path))
+        .expect("it exists")
+        .ino();
     stored_ino(mount.vault(), ino)
 }
 
@@ -92,9 +94,14 @@ pub fn listed(dir: &Path) -> Result<Vec<String>, i32> {
 }
 
 pub fn flip(path: &Path, at: usize, mask: u8) {
-    let file = File::options().read(true).write(true).open(path).expect("stored");
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("stored");
     let mut byte = [0];
-    file.read_exact_at(&mut byte, at as u64).expect("inside the file");
+    file.read_exact_at(&mut byte, at as u64)
+        .expect("inside the file");
     byte[0] ^= mask;
     file.write_all_at(&byte, at as u64).expect("writable");
 }
@@ -107,7 +114,8 @@ pub fn patch(path: &Path, at: usize, bytes: &[u8]) {
 pub fn piece(path: &Path, at: usize, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let file = File::open(path).expect("stored");
-    file.read_exact_at(&mut bytes, at as u64).expect("inside the file");
+    file.read_exact_at(&mut bytes, at as u64)
+        .expect("inside the file");
     bytes
 }
 

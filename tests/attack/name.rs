@@ -26,7 +26,10 @@ fn names() -> [String; 4] {
 }
 
 fn without(gone: &[&str]) -> Vec<String> {
-    names().into_iter().filter(|name| !gone.contains(&name.as_str())).collect()
+    names()
+        .into_iter()
+        .filter(|name| !gone.contains(&name.as_str()))
+        .collect()
 }
 
 /// A vault with filled directories, and where each is stored.
@@ -44,7 +47,9 @@ fn entry(dir: &Path, name: &str, vault: &Vault) -> PathBuf {
     let mut found = None;
     for listed in fs::read_dir(mount.path()).expect("lists").flatten() {
         let path = listed.path().join(name);
-        let Ok(meta) = fs::metadata(&path) else { continue };
+        let Ok(meta) = fs::metadata(&path) else {
+            continue;
+        };
         let stored = stored_ino(vault, std::os::unix::fs::MetadataExt::ino(&meta));
         if stored.parent() == Some(dir) {
             found = Some(stored);
@@ -81,15 +86,27 @@ fn rename(from: &Path, to: impl AsRef<OsStr>) {
 fn changed_names_are_left_out_and_their_neighbours_stay() {
     let (vault, dirs) = vault(&["flipped", "moved", "target", "longer", "bits", "hash"]);
     let at = |i: usize, name: &str| entry(&dirs[i], name, &vault);
-    let entries = [at(0, "a"), at(1, "a"), at(3, "a"), at(4, "a"), at(5, &long("x"))];
+    let entries = [
+        at(0, "a"),
+        at(1, "a"),
+        at(3, "a"),
+        at(4, "a"),
+        at(5, &long("x")),
+    ];
     let stored = |entry: &Path| entry.file_name().expect("has one").as_bytes().to_vec();
     let change = |entry: &Path, change: &dyn Fn(&mut Vec<u8>)| {
         let mut name = stored(entry);
         change(&mut name);
         rename(entry, OsStr::from_bytes(&name));
     };
-    change(&entries[0], &|name| name[5] = if name[5] == b'A' { b'B' } else { b'A' });
-    fs::rename(&entries[1], dirs[2].join(entries[1].file_name().expect("has one"))).expect("moved");
+    change(&entries[0], &|name| {
+        name[5] = if name[5] == b'A' { b'B' } else { b'A' }
+    });
+    fs::rename(
+        &entries[1],
+        dirs[2].join(entries[1].file_name().expect("has one")),
+    )
+    .expect("moved");
     change(&entries[2], &|name| name.push(b'A'));
     // 43 characters hold 258 bits, two more than 32 bytes: another spelling of the same bytes.
     change(&entries[3], &|name| {
@@ -98,7 +115,9 @@ fn changed_names_are_left_out_and_their_neighbours_stay() {
         let value = alphabet.iter().position(|c| c == last).expect("base64url");
         *last = alphabet[value ^ 1];
     });
-    change(&entries[4], &|name| name[5] = if name[5] == b'A' { b'B' } else { b'A' });
+    change(&entries[4], &|name| {
+        name[5] = if name[5] == b'A' { b'B' } else { b'A' }
+    });
     let log = vault.dir().join("log");
     let mount = vault.mount_with(&["--log-file", log.to_str().expect("ASCII")]);
     for dir in ["flipped", "moved", "longer", "bits"] {
@@ -108,13 +127,24 @@ fn changed_names_are_left_out_and_their_neighbours_stay() {
     assert_names(&mount.join("hash"), &without(&[&long("x")]));
     mount.umount();
     let log = fs::read_to_string(log).expect("written");
-    assert!(log.contains("1 entries with unreadable names skipped"), "{log}");
+    assert!(
+        log.contains("1 entries with unreadable names skipped"),
+        "{log}"
+    );
 }
 
 #[test]
 fn foreign_entries_are_skipped_and_counted() {
     let (vault, dirs) = vault(&["dir"]);
-    let foreign = ["notes.txt", "~L.name", ".nfs000001", "~id.short", "~wardfs", "a b", "x (conflict)"];
+    let foreign = [
+        "notes.txt",
+        "~L.name",
+        ".nfs000001",
+        "~id.short",
+        "~wardfs",
+        "a b",
+        "x (conflict)",
+    ];
     for name in foreign {
         fs::write(dirs[0].join(name), "foreign").expect("written");
         if name != "~wardfs" {
@@ -132,7 +162,10 @@ fn foreign_entries_are_skipped_and_counted() {
     }
     mount.umount();
     let log = fs::read_to_string(log).expect("written");
-    assert!(log.contains("8 entries with unreadable names skipped"), "{log}");
+    assert!(
+        log.contains("8 entries with unreadable names skipped"),
+        "{log}"
+    );
     assert!(!log.contains("conflict") && !log.contains("notes"), "{log}");
 }
 
@@ -153,12 +186,23 @@ fn a_damaged_sidecar_hides_a_long_name_from_listings_alone() {
     fs::write(grown, vec![7; 1 << 20]).expect("written");
     let mount = vault.mount();
     for dir in ["flipped", "deleted", "emptied", "grown"] {
-        assert_eq!(listed(&mount.join(dir)), Ok(without(&[&long("x")])), "{dir}");
+        assert_eq!(
+            listed(&mount.join(dir)),
+            Ok(without(&[&long("x")])),
+            "{dir}"
+        );
     }
-    assert_eq!(listed(&mount.join("swapped")), Ok(without(&[&long("x"), &long("y")])));
+    assert_eq!(
+        listed(&mount.join("swapped")),
+        Ok(without(&[&long("x"), &long("y")]))
+    );
     for dir in ["flipped", "deleted", "emptied", "grown", "swapped", "whole"] {
         for name in names() {
-            assert_eq!(read(&mount.join(dir).join(&name)), Ok(name.into_bytes()), "{dir}");
+            assert_eq!(
+                read(&mount.join(dir).join(&name)),
+                Ok(name.into_bytes()),
+                "{dir}"
+            );
         }
     }
     assert_names(&mount.join("whole"), &names());
@@ -167,14 +211,22 @@ fn a_damaged_sidecar_hides_a_long_name_from_listings_alone() {
 
 /// The name of the hard link that carries a directory's id.
 fn id_link(dir: &Path) -> PathBuf {
-    let mut entries = fs::read_dir(dir).expect("a directory").flatten().map(|e| e.path());
-    let is_link = |p: &PathBuf| p.file_name().is_some_and(|n| n.as_bytes().starts_with(b"~id."));
+    let mut entries = fs::read_dir(dir)
+        .expect("a directory")
+        .flatten()
+        .map(|e| e.path());
+    let is_link = |p: &PathBuf| {
+        p.file_name()
+            .is_some_and(|n| n.as_bytes().starts_with(b"~id."))
+    };
     entries.find(is_link).expect("it has one")
 }
 
 #[test]
 fn one_damaged_copy_of_a_directory_id_is_made_good_by_the_other() {
-    let (vault, dirs) = vault(&["flipped", "emptied", "deleted", "grown", "unlinked", "renamed", "foreign"]);
+    let (vault, dirs) = vault(&[
+        "flipped", "emptied", "deleted", "grown", "unlinked", "renamed", "foreign",
+    ]);
     flip(&dirs[0].join("~id"), 3, 1);
     cut(&dirs[1].join("~id"), 0);
     fs::remove_file(dirs[2].join("~id")).expect("removed");
@@ -185,7 +237,9 @@ fn one_damaged_copy_of_a_directory_id_is_made_good_by_the_other() {
     fs::remove_file(dirs[6].join("~id")).expect("removed");
     fs::copy(dirs[4].join("~id"), dirs[6].join("~id")).expect("copied");
     let mount = vault.mount();
-    for dir in ["flipped", "emptied", "deleted", "grown", "unlinked", "renamed"] {
+    for dir in [
+        "flipped", "emptied", "deleted", "grown", "unlinked", "renamed",
+    ] {
         assert_names(&mount.join(dir), &names());
     }
     assert_names(&mount.join("foreign"), &[]);
@@ -222,13 +276,18 @@ fn a_directory_without_an_id_refuses_names_and_never_gets_a_new_one() {
 /// The root is a directory like the others.
 #[test]
 fn a_root_without_an_id_refuses_names() {
-    let vault = prepared(&[], |mount| fs::write(mount.join("file"), "x").expect("written"));
+    let vault = prepared(&[], |mount| {
+        fs::write(mount.join("file"), "x").expect("written")
+    });
     fs::remove_file(id_link(&vault.path())).expect("removed");
     fs::remove_file(vault.path().join("~id")).expect("removed");
     let mount = vault.mount();
     assert_eq!(listed(mount.path()), Err(libc::EIO));
     assert_eq!(read(&mount.join("file")), Err(libc::EIO));
-    assert_eq!(fs::write(mount.join("new"), "x").map_err(|e| errno(&e)), Err(libc::EIO));
+    assert_eq!(
+        fs::write(mount.join("new"), "x").map_err(|e| errno(&e)),
+        Err(libc::EIO)
+    );
     mount.umount();
     assert!(!vault.path().join("~id").exists());
 }

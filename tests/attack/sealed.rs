@@ -12,7 +12,8 @@ use crate::lab::*;
 
 fn target(mount: &Mount<'_>, name: &str) -> Result<Vec<u8>, i32> {
     let read = fs::read_link(mount.join(name));
-    read.map(|path| path.as_os_str().as_bytes().to_vec()).map_err(|e| errno(&e))
+    read.map(|path| path.as_os_str().as_bytes().to_vec())
+        .map_err(|e| errno(&e))
 }
 
 fn relink(path: &Path, target: &[u8]) {
@@ -31,7 +32,12 @@ fn changed_link_targets_are_refused() {
     let mount = vault.mount();
     let paths = attacks.map(|name| stored(&mount, name));
     mount.umount();
-    let sealed = |path: &PathBuf| fs::read_link(path).expect("a link").into_os_string().into_encoded_bytes();
+    let sealed = |path: &PathBuf| {
+        fs::read_link(path)
+            .expect("a link")
+            .into_os_string()
+            .into_encoded_bytes()
+    };
     for (path, attack) in paths.iter().zip(attacks) {
         let mut target = sealed(path);
         match attack {
@@ -55,7 +61,15 @@ fn changed_link_targets_are_refused() {
 /// Targets that no backing link can hold lie in a directory of their own.
 #[test]
 fn changed_far_link_targets_are_refused() {
-    let attacks = ["flipped", "cut", "deleted", "fifo", "outside", "other length", "exchanged"];
+    let attacks = [
+        "flipped",
+        "cut",
+        "deleted",
+        "fifo",
+        "outside",
+        "other length",
+        "exchanged",
+    ];
     let far = |name: &str| format!("{name}/").repeat(4000 / (name.len() + 1));
     let vault = prepared(&[], |mount| {
         for name in attacks.iter().chain(&["whole"]) {
@@ -65,10 +79,19 @@ fn changed_far_link_targets_are_refused() {
     let mount = vault.mount();
     let links = attacks.map(|name| stored(&mount, name));
     mount.umount();
-    let marker = |link: &PathBuf| fs::read_link(link).expect("a link").to_str().expect("ASCII").to_owned();
+    let marker = |link: &PathBuf| {
+        fs::read_link(link)
+            .expect("a link")
+            .to_str()
+            .expect("ASCII")
+            .to_owned()
+    };
     let file = |link: &PathBuf| {
         let marker = marker(link);
-        let (id, _) = marker.strip_prefix("~T").and_then(|m| m.split_once('.')).expect("a far target");
+        let (id, _) = marker
+            .strip_prefix("~T")
+            .and_then(|m| m.split_once('.'))
+            .expect("a far target");
         vault.path().join("~wardfs/targets").join(id)
     };
     flip(&file(&links[0]), 1000, 1);
@@ -78,7 +101,10 @@ fn changed_far_link_targets_are_refused() {
     rustix::fs::mkfifoat(rustix::fs::CWD, file(&links[3]), rustix::fs::Mode::RUSR).expect("made");
     relink(&links[4], b"~T../../../../../etc/passw.11");
     let other = marker(&links[5]);
-    relink(&links[5], other.replace(".4", ".3").replace(".39", ".38").as_bytes());
+    relink(
+        &links[5],
+        other.replace(".4", ".3").replace(".39", ".38").as_bytes(),
+    );
     let donor = fs::read(file(&links[5])).expect("stored");
     fs::write(file(&links[6]), &donor[..donor.len() - 8]).expect("written");
     let mount = vault.mount();
@@ -106,12 +132,18 @@ fn attributes(path: &Path) -> Result<Vec<String>, i32> {
 
 /// The sealed attributes of a stored object.
 fn sealed(path: &Path) -> Vec<(String, Vec<u8>)> {
-    let names = attributes(path).expect("lists").into_iter().filter(|n| n.starts_with("user.wardfs."));
-    names.map(|name| (name.clone(), value(path, &name).expect("it is there"))).collect()
+    let names = attributes(path)
+        .expect("lists")
+        .into_iter()
+        .filter(|n| n.starts_with("user.wardfs."));
+    names
+        .map(|name| (name.clone(), value(path, &name).expect("it is there")))
+        .collect()
 }
 
 fn put(path: &Path, name: &str, value: &[u8]) {
-    setxattr(path, name, value, XattrFlags::empty()).expect("the backing filesystem has attributes");
+    setxattr(path, name, value, XattrFlags::empty())
+        .expect("the backing filesystem has attributes");
 }
 
 #[test]
@@ -133,7 +165,12 @@ fn changed_attributes_are_refused_and_left_out_of_lists() {
     let donor = stored(&mount, "donor");
     mount.umount();
     // Which of the two is "changed" cannot be seen; its value is longer.
-    let changed = |path: &Path| sealed(path).into_iter().max_by_key(|(_, v)| v.len()).expect("two");
+    let changed = |path: &Path| {
+        sealed(path)
+            .into_iter()
+            .max_by_key(|(_, v)| v.len())
+            .expect("two")
+    };
     for (path, attack) in paths.iter().zip(attacks) {
         let (name, mut value) = changed(path);
         match attack {
@@ -157,14 +194,24 @@ fn changed_attributes_are_refused_and_left_out_of_lists() {
     let mount = vault.mount();
     for attack in attacks {
         let path = mount.join(attack);
-        let expected = if matches!(attack, "renamed" | "moved") { libc::ENODATA } else { libc::EIO };
+        let expected = if matches!(attack, "renamed" | "moved") {
+            libc::ENODATA
+        } else {
+            libc::EIO
+        };
         assert_eq!(value(&path, "user.changed"), Err(expected), "{attack}");
         assert_eq!(value(&path, "user.kept"), Ok(b"k".to_vec()), "{attack}");
         assert_eq!(attributes(&path), Ok(vec!["user.kept".into()]), "{attack}");
     }
     for whole in ["whole", "donor"] {
-        assert_eq!(value(&mount.join(whole), "user.changed"), Ok(whole.as_bytes().to_vec()));
-        assert_eq!(attributes(&mount.join(whole)).map(|names| names.len()), Ok(2));
+        assert_eq!(
+            value(&mount.join(whole), "user.changed"),
+            Ok(whole.as_bytes().to_vec())
+        );
+        assert_eq!(
+            attributes(&mount.join(whole)).map(|names| names.len()),
+            Ok(2)
+        );
     }
     mount.umount();
 }

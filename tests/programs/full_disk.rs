@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use wardfs::store::lock::VaultLock;
 
 use crate::common::{Mount, Vault};
-use crate::support::{SmallDisk, is_root, noise, read, write};
+use crate::support::{SmallDisk, is_root, noise, read, try_sh, write};
 
 const DISK: u64 = 48;
+/// Ends in the middle of a chunk.
+const GROWN: usize = 200_001;
 
 fn is_full(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ENOSPC)
@@ -46,7 +48,14 @@ fn fill(dir: &Path, mut size: usize) -> BTreeMap<PathBuf, Vec<u8>> {
 
 fn assert_kept(stored: &BTreeMap<PathBuf, Vec<u8>>, when: &str) {
     for (path, content) in stored {
-        assert!(&read(path) == content, "{} has changed: {when}", path.display());
+        let now = read(path);
+        let differs = now.iter().zip(content).position(|(a, b)| a != b);
+        let state = (now.len(), content.len(), differs);
+        assert!(
+            &now == content,
+            "{} has changed {when}: {state:?}",
+            path.display()
+        );
     }
 }
 
@@ -69,6 +78,7 @@ fn a_full_disk_is_reported_and_costs_nothing_that_was_stored() {
     on_a_small_disk(|vault| {
         let mount = vault.mount();
         write(mount.join("before"), noise(1, 300_000));
+        write(mount.join("grown"), noise(3, GROWN));
         let dir = mount.join("dir");
         fs::create_dir(&dir).expect("there is room");
         let mut stored = fill(&dir, 4 << 20);
@@ -77,11 +87,15 @@ fn a_full_disk_is_reported_and_costs_nothing_that_was_stored() {
         assert_kept(&stored, "while the disk is full");
         assert_full(&mount, &mut stored);
         let statfs = rustix::fs::statvfs(mount.path()).expect("it is mounted");
-        assert!(statfs.f_bavail * statfs.f_frsize < 1 << 20, "statfs does not show that the disk is full");
+        assert!(
+            statfs.f_bavail * statfs.f_frsize < 1 << 20,
+            "statfs does not show that the disk is full"
+        );
         mount.umount();
 
         let mount = vault.mount();
         assert_kept(&stored, "after a remount with a full disk");
+        assert_old_content_and_a_part_of_the_new(&mount.join("grown"));
         let victim = dir.join("fill 0");
         fs::remove_file(&victim).expect("removing needs no room");
         stored.remove(&victim).expect("it was there");
@@ -92,28 +106,75 @@ fn a_full_disk_is_reported_and_costs_nothing_that_was_stored() {
         let mount = vault.mount();
         assert_kept(&stored, "after another remount");
         mount.umount();
-        assert!(VaultLock::holder(&vault.path()).expect("readable").is_none());
+        assert!(
+            VaultLock::holder(&vault.path())
+                .expect("readable")
+                .is_none()
+        );
     });
 }
 
 /// What needs room fails with ENOSPC and changes nothing; what needs none works.
 fn assert_full(mount: &Mount<'_>, stored: &mut BTreeMap<PathBuf, Vec<u8>>) {
-    let old = mount.join("before");
-    let file = File::options().read(true).write(true).open(&old).expect("it is there");
-    let grown = file.write_all_at(&noise(2, 8 << 20), 300_000).and_then(|()| file.sync_all());
+    let path = mount.join("before");
+    let content = stored.get_mut(&path).expect("it is one of them");
+    let file = File::options()
+        .write(true)
+        .open(&path)
+        .expect("it is there");
+    let grown = append_to(&file, content.len());
     assert!(grown.as_ref().is_err_and(is_full), "{grown:?}");
-    drop(file);
-    let now = read(&old);
-    let content = stored.get_mut(&old).expect("it is one of them");
-    assert!(now.starts_with(content), "the old content of a file that could not grow has changed");
-    assert!(noise(2, 8 << 20).starts_with(&now[content.len()..]), "a part that was not written");
-    *content = now;
+    // The program takes its failed write back.
+    file.set_len(content.len() as u64)
+        .expect("cutting needs no room");
+    assert!(
+        &read(&path) == content,
+        "the content of a file that could not grow has changed"
+    );
 
     // Stored chunks are overwritten in place.
-    let file = File::options().write(true).open(&old).expect("it is there");
-    file.write_all_at(b"overwritten", 100_000).expect("overwriting needs no room");
+    file.write_all_at(b"overwritten", 100_000)
+        .expect("overwriting needs no room");
     file.sync_all().expect("overwriting needs no room");
     content[100_000..100_011].copy_from_slice(b"overwritten");
+
+    // Another leaves its file as it is. What follows the old content is a part of what was to be written.
+    let grown = append_to(
+        &File::options()
+            .write(true)
+            .open(mount.join("grown"))
+            .expect("it is there"),
+        GROWN,
+    );
+    assert!(grown.as_ref().is_err_and(is_full), "{grown:?}");
+
+    write(mount.vault().dir().join("source"), noise(9, 6 << 20));
+    let ran = try_sh(
+        mount.path(),
+        &format!("cp {} copy", mount.vault().dir().join("source").display()),
+    );
+    assert!(
+        ran.code != Some(0) && ran.stderr.contains("No space left"),
+        "{ran:?}"
+    );
+    fs::remove_file(mount.join("copy")).expect("removing needs no room");
+}
+
+fn append_to(file: &File, len: usize) -> io::Result<()> {
+    file.write_all_at(&noise(2, 8 << 20), len as u64)
+        .and_then(|()| file.sync_all())
+}
+
+fn assert_old_content_and_a_part_of_the_new(path: &Path) {
+    let now = read(path);
+    assert!(
+        now.len() >= GROWN && now[..GROWN] == noise(3, GROWN),
+        "the old content has changed"
+    );
+    assert!(
+        noise(2, 8 << 20).starts_with(&now[GROWN..]),
+        "there is something that nobody has written"
+    );
 }
 
 #[test]
@@ -140,7 +201,11 @@ fn many_small_files_until_the_disk_is_full_leave_whole_files_only() {
                 break;
             }
         }
-        assert!(full == 20 && stored.len() > 500, "{} files, {full} times full", stored.len());
+        assert!(
+            full == 20 && stored.len() > 500,
+            "{} files, {full} times full",
+            stored.len()
+        );
         mount.umount();
         let mount = vault.mount();
         assert_kept(&stored, "after a remount");
@@ -149,8 +214,16 @@ fn many_small_files_until_the_disk_is_full_leave_whole_files_only() {
             let dir = entry.expect("it can be listed").path();
             for entry in fs::read_dir(&dir).expect("it can be listed") {
                 let path = entry.expect("it can be listed").path();
-                let number: u64 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).expect("ours");
-                assert!(noise(number, 20_000).starts_with(&read(&path)), "{}", path.display());
+                let number: u64 = path
+                    .file_name()
+                    .and_then(|n| n.to_str())
+                    .and_then(|n| n.parse().ok())
+                    .expect("ours");
+                assert!(
+                    noise(number, 20_000).starts_with(&read(&path)),
+                    "{}",
+                    path.display()
+                );
             }
             fs::remove_dir_all(&dir).expect("removing needs no room");
         }

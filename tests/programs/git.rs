@@ -15,9 +15,14 @@ const COMMITS: usize = 300;
 fn git(directory: &Path, arguments: &[&str]) -> String {
     let mut command = command("git");
     for (role, name) in [("AUTHOR", "A"), ("COMMITTER", "C")] {
-        command.env(format!("GIT_{role}_NAME"), name).env(format!("GIT_{role}_EMAIL"), "test@example.invalid");
+        command
+            .env(format!("GIT_{role}_NAME"), name)
+            .env(format!("GIT_{role}_EMAIL"), "test@example.invalid");
     }
-    command.env("HOME", "/nonexistent").env("GIT_CONFIG_NOSYSTEM", "1").current_dir(directory);
+    command
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .current_dir(directory);
     run(command.args(arguments)).ok()
 }
 
@@ -27,12 +32,24 @@ fn make_history(repository: &Path) {
     let mut history = String::new();
     for n in 1..=COMMITS {
         let when = 1_700_000_000 + n * 60;
-        write!(history, "commit refs/heads/main\ncommitter C <test@example.invalid> {when} +0000\n").expect("a string");
+        write!(
+            history,
+            "commit refs/heads/main\ncommitter C <test@example.invalid> {when} +0000\n"
+        )
+        .expect("a string");
         let message = format!("change {n}\n");
         write!(history, "data {}\n{message}", message.len()).expect("a string");
-        for (path, repeat) in [(format!("src/part_{}/file_{}.c", n % 20, n % 60), n % 90), ("README".to_owned(), n)] {
+        for (path, repeat) in [
+            (format!("src/part_{}/file_{}.c", n % 20, n % 60), n % 90),
+            ("README".to_owned(), n),
+        ] {
             let content = format!("line {n} of {path}\n").repeat(repeat + 1);
-            write!(history, "M 100644 inline {path}\ndata {}\n{content}\n", content.len()).expect("a string");
+            write!(
+                history,
+                "M 100644 inline {path}\ndata {}\n{content}\n",
+                content.len()
+            )
+            .expect("a string");
         }
         if n % 30 == 0 {
             let tag = format!("reset refs/tags/v{n}\nfrom refs/heads/main\n\n");
@@ -45,7 +62,12 @@ fn make_history(repository: &Path) {
         .stdin(Stdio::piped())
         .spawn()
         .expect("git is installed");
-    import.stdin.take().expect("piped").write_all(history.as_bytes()).expect("git reads it");
+    import
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(history.as_bytes())
+        .expect("git reads it");
     assert!(import.wait().expect("it was started here").success());
     git(repository, &["reset", "-q", "--hard"]);
 }
@@ -72,7 +94,10 @@ fn git_clones_commits_packs_and_checks_out() {
     git(&clone, &["gc", "-q"]);
     git(&clone, &["fsck", "--full", "--strict"]);
     let head = git(&clone, &["rev-parse", "HEAD"]);
-    assert_eq!(git(&clone, &["rev-list", "--count", "HEAD"]).trim(), (COMMITS + 40).to_string());
+    assert_eq!(
+        git(&clone, &["rev-list", "--count", "HEAD"]).trim(),
+        (COMMITS + 40).to_string()
+    );
     mount.umount();
 
     let mount = vault.mount();
@@ -84,9 +109,23 @@ fn git_clones_commits_packs_and_checks_out() {
         git(&clone, &["checkout", "-q", version]);
         git(&original, &["checkout", "-q", version]);
         let (here, there) = (mount.join("clone/src"), original.join("src"));
-        assert_eq!(sh(Path::new("/"), &format!("diff -r {} {}", here.display(), there.display())), "");
+        assert_eq!(
+            sh(
+                Path::new("/"),
+                &format!("diff -r {} {}", here.display(), there.display())
+            ),
+            ""
+        );
     }
-    git(outside.path(), &["clone", "-q", &format!("file://{}", clone.display()), "back"]);
+    git(
+        outside.path(),
+        &[
+            "clone",
+            "-q",
+            &format!("file://{}", clone.display()),
+            "back",
+        ],
+    );
     git(&outside.join("back"), &["fsck", "--full", "--strict"]);
     mount.umount();
 }
@@ -101,12 +140,17 @@ fn a_build_inside_compiles_links_runs_and_rebuilds_only_what_changed() {
     let project = mkdir(mount.join("project"));
     let mut sum = String::new();
     for n in 0..12 {
-        write(project.join(format!("part{n}.c")), format!("int part{n}(void) {{ return {n}; }}\n"));
+        write(
+            project.join(format!("part{n}.c")),
+            format!("int part{n}(void) {{ return {n}; }}\n"),
+        );
         write!(sum, " + part{n}()").expect("a string");
     }
     let declared: String = (0..12).map(|n| format!("int part{n}(void);\n")).collect();
     write(project.join("parts.h"), declared);
-    let main = format!("#include <stdio.h>\n#include \"parts.h\"\nint main(void) {{ return printf(\"%d\\n\", 0{sum}) < 0; }}\n");
+    let main = format!(
+        "#include <stdio.h>\n#include \"parts.h\"\nint main(void) {{ return printf(\"%d\\n\", 0{sum}) < 0; }}\n"
+    );
     write(project.join("main.c"), main);
     write(
         project.join("Makefile"),
@@ -122,10 +166,16 @@ fn a_build_inside_compiles_links_runs_and_rebuilds_only_what_changed() {
     let mount = vault.mount();
     let project = mount.join("project");
     assert_eq!(sh(&project, "./program"), "66\n");
-    assert!(sh(&project, "make").contains("up to date"), "times were not kept");
+    assert!(
+        sh(&project, "make").contains("up to date"),
+        "times were not kept"
+    );
     write(project.join("part3.c"), "int part3(void) { return 103; }\n");
     let made = sh(&project, "make");
-    assert!(made.contains("part3.o") && !made.contains("-o part4.o"), "{made}");
+    assert!(
+        made.contains("part3.o") && !made.contains("-o part4.o"),
+        "{made}"
+    );
     assert_eq!(sh(&project, "./program"), "166\n");
     sh(&project, "make -q");
     let before = Snapshot::of(&project);

@@ -29,7 +29,9 @@ fn copy_until_killed(dir: &Path, writer: u64, closed: &AtomicU64) {
     for n in 0.. {
         let content = content_of(writer, n);
         let copied = File::create(dir.join(name_of(writer, n))).and_then(|mut file| {
-            content.chunks(70_000).try_for_each(|piece| file.write_all(piece))?;
+            content
+                .chunks(70_000)
+                .try_for_each(|piece| file.write_all(piece))?;
             drop(file);
             // Rust does not tell what close(2) returned. If the daemon answers now, it has answered that before.
             rustix::fs::statvfs(dir).map(drop).map_err(io::Error::from)
@@ -44,7 +46,10 @@ fn copy_until_killed(dir: &Path, writer: u64, closed: &AtomicU64) {
 /// Removes the dead mount as the message of `mount` advises.
 fn clean_up_after(vault: &Vault, mount: Mount<'_>) {
     let stale = run(&mut vault.mount_command());
-    stale.refused(i32::from(Exit::StaleMount.number()), &["dead mount", "wardfs umount --lazy"]);
+    stale.refused(
+        i32::from(Exit::StaleMount.number()),
+        &["dead mount", "wardfs umount --lazy"],
+    );
     assert!(is_mounted(&vault.mountpoint()));
     mount.kill();
     assert!(!is_mounted(&vault.mountpoint()));
@@ -63,7 +68,12 @@ fn files_closed_before_a_kill_are_whole() {
                 let dir = &dir;
                 scope.spawn(move || copy_until_killed(dir, writer, count));
             }
-            let total = || counts.iter().map(|count| count.load(Ordering::SeqCst)).sum::<u64>();
+            let total = || {
+                counts
+                    .iter()
+                    .map(|count| count.load(Ordering::SeqCst))
+                    .sum::<u64>()
+            };
             wait_until("some files are closed", || total() > 40 + 15 * round);
             mount.kill_daemon();
         });
@@ -74,16 +84,26 @@ fn files_closed_before_a_kill_are_whole() {
             let count = count.load(Ordering::SeqCst);
             for n in 0..count {
                 let name = name_of(writer, n);
-                assert!(read(dir.join(&name)) == content_of(writer, n), "{name} was closed and is not whole");
+                assert!(
+                    read(dir.join(&name)) == content_of(writer, n),
+                    "{name} was closed and is not whole"
+                );
             }
             // The one being written: a part of it, or an error; nothing that was never written.
             match fs::read(dir.join(name_of(writer, count))) {
                 Ok(part) => {
                     let whole = content_of(writer, count);
                     let torn = part.iter().zip(&whole).position(|(a, b)| a != b && *a != 0);
-                    assert!(part.len() <= whole.len() && torn.is_none(), "{:?}", (part.len(), whole.len(), torn));
+                    assert!(
+                        part.len() <= whole.len() && torn.is_none(),
+                        "{:?}",
+                        (part.len(), whole.len(), torn)
+                    );
                 }
-                Err(e) => assert!(matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EIO)), "{e}"),
+                Err(e) => assert!(
+                    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EIO)),
+                    "{e}"
+                ),
             }
         }
         mount.umount();
@@ -103,16 +123,25 @@ fn bytes_synced_before_a_kill_are_there_and_neighbours_are_untouched() {
     let record = |n: u64| (n * 7919 % SLOTS * 1000, noise(1000 + n, 300));
     thread::scope(|scope| {
         scope.spawn(|| {
-            let file = File::options().write(true).open(&path).expect("it is there");
+            let file = File::options()
+                .write(true)
+                .open(&path)
+                .expect("it is there");
             for n in 0.. {
                 let (offset, bytes) = record(n);
-                if file.write_all_at(&bytes, offset).and_then(|()| file.sync_data()).is_err() {
+                if file
+                    .write_all_at(&bytes, offset)
+                    .and_then(|()| file.sync_data())
+                    .is_err()
+                {
                     return;
                 }
                 synced.store(n + 1, Ordering::SeqCst);
             }
         });
-        wait_until("some records are synced", || synced.load(Ordering::SeqCst) > 150);
+        wait_until("some records are synced", || {
+            synced.load(Ordering::SeqCst) > 150
+        });
         mount.kill_daemon();
     });
     clean_up_after(&vault, mount);
@@ -127,7 +156,10 @@ fn bytes_synced_before_a_kill_are_there_and_neighbours_are_untouched() {
     let mut with_last = expected.clone();
     with_last[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
     let stored = read(mount.join("database"));
-    assert!(stored == expected || stored == with_last, "a synced record is lost, or a neighbour has changed");
+    assert!(
+        stored == expected || stored == with_last,
+        "a synced record is lost, or a neighbour has changed"
+    );
     mount.umount();
 }
 
@@ -158,9 +190,18 @@ fn programs_that_use_a_killed_mount_get_an_error_and_a_lazy_unmount_frees_the_pl
     let vault = Vault::new();
     let mount = vault.mount();
     write(mount.join("open"), "content");
-    let open = File::options().read(true).write(true).open(mount.join("open")).expect("it is there");
+    let open = File::options()
+        .read(true)
+        .write(true)
+        .open(mount.join("open"))
+        .expect("it is there");
     mount.kill_daemon();
-    assert_eq!(open.metadata().expect_err("the daemon is gone").raw_os_error(), Some(libc::ENOTCONN));
+    assert_eq!(
+        open.metadata()
+            .expect_err("the daemon is gone")
+            .raw_os_error(),
+        Some(libc::ENOTCONN)
+    );
     let path = vault.mountpoint();
     run(wardfs().args(["umount", "--lazy"]).arg(&path)).ok();
     assert!(!is_mounted(&path));

@@ -36,10 +36,20 @@ fn flip(path: &Path, at: usize, bit: u8) {
 fn a_wrong_passphrase_is_refused_and_changes_nothing() {
     let vault = filled();
     let header = read(vault.path().join("~wardfs/volume"));
-    for wrong in ["correct horse battery stapl", "correct horse battery staple ", "Correct horse battery staple", "x"] {
+    for wrong in [
+        "correct horse battery stapl",
+        "correct horse battery staple ",
+        "Correct horse battery staple",
+        "x",
+    ] {
         let wrong = vault.dir().file("wrong", wrong);
         let mut mount = wardfs();
-        mount.arg("mount").arg(vault.path()).arg(vault.mountpoint()).arg("--passphrase-file").arg(wrong);
+        mount
+            .arg("mount")
+            .arg(vault.path())
+            .arg(vault.mountpoint())
+            .arg("--passphrase-file")
+            .arg(wrong);
         run(&mut mount).refused(code(Exit::WrongSecret), &["wrong passphrase"]);
         assert!(!is_mounted(&vault.mountpoint()));
     }
@@ -52,7 +62,12 @@ fn an_empty_passphrase_file_is_no_passphrase() {
     let vault = filled();
     let empty = vault.dir().file("empty", "");
     let mut mount = wardfs();
-    mount.arg("mount").arg(vault.path()).arg(vault.mountpoint()).arg("--passphrase-file").arg(empty);
+    mount
+        .arg("mount")
+        .arg(vault.path())
+        .arg(vault.mountpoint())
+        .arg("--passphrase-file")
+        .arg(empty);
     run(&mut mount).refused(code(Exit::NoSecret), &[]);
     assert!(!is_mounted(&vault.mountpoint()));
 }
@@ -79,16 +94,21 @@ fn a_flipped_bit_in_one_header_is_mended_by_the_other_with_a_warning() {
 #[test]
 fn a_flipped_bit_in_both_headers_is_refused_and_the_header_can_be_restored() {
     let vault = filled();
-    let [volume, backup] = ["volume", "volume.bak"].map(|name| vault.path().join("~wardfs").join(name));
+    let [volume, backup] =
+        ["volume", "volume.bak"].map(|name| vault.path().join("~wardfs").join(name));
     let whole = [read(&volume), read(&backup)];
     let len = whole[0].len().min(whole[1].len());
     for at in (0..len).step_by(len / 24) {
         flip(&volume, at, 4);
         flip(&backup, at, 4);
         let ran = run(&mut vault.mount_command());
-        let expected = [Exit::HeaderDamaged, Exit::Unsupported, Exit::NotAVault].map(|exit| Some(code(exit)));
+        let expected =
+            [Exit::HeaderDamaged, Exit::Unsupported, Exit::NotAVault].map(|exit| Some(code(exit)));
         assert!(expected.contains(&ran.code), "byte {at}: {ran:?}");
-        assert!(ran.stderr.contains("header") || ran.stderr.contains("version"), "byte {at}: {ran:?}");
+        assert!(
+            ran.stderr.contains("header") || ran.stderr.contains("version"),
+            "byte {at}: {ran:?}"
+        );
         assert!(!is_mounted(&vault.mountpoint()));
         write(&volume, &whole[0]);
         write(&backup, &whole[1]);
@@ -110,7 +130,12 @@ fn a_directory_that_is_no_vault_is_refused() {
     write(plain.join("file"), "x");
     for place in [plain, vault.dir().join("missing")] {
         let mut mount = wardfs();
-        mount.arg("mount").arg(place).arg(vault.mountpoint()).arg("--passphrase-file").arg(vault.passphrase_file());
+        mount
+            .arg("mount")
+            .arg(place)
+            .arg(vault.mountpoint())
+            .arg("--passphrase-file")
+            .arg(vault.passphrase_file());
         run(&mut mount).refused(code(Exit::NotAVault), &["wardfs init"]);
     }
 }

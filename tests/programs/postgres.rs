@@ -9,8 +9,14 @@ use crate::support::{command, is_root};
 
 /// Where Debian keeps the programs of the newest version.
 fn programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let found = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file()).max();
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let found = versions
+        .map(|version| version.path().join("bin"))
+        .filter(|bin| bin.join("initdb").is_file())
+        .max();
     if found.is_none() {
         eprintln!("skipped: no initdb in /usr/lib/postgresql; install the package postgresql");
     }
@@ -32,17 +38,40 @@ impl Cluster<'_> {
 
     fn command(&self, program: &str, arguments: &[&str]) -> std::process::Command {
         let mut command = command("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]);
+        command.args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            "--",
+        ]);
         command.arg(self.programs.join(program)).args(arguments);
-        command.env("PGHOST", self.sockets).env("PGDATA", &self.data).env("PGUSER", "postgres").env("PGDATABASE", "postgres");
+        command
+            .env("PGHOST", self.sockets)
+            .env("PGDATA", &self.data)
+            .env("PGUSER", "postgres")
+            .env("PGDATABASE", "postgres");
         command.current_dir(self.sockets);
         command
     }
 
     fn start(&self) {
-        let options = format!("-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=16MB", self.sockets.display());
+        let options = format!(
+            "-c listen_addresses= -c unix_socket_directories={} -c shared_buffers=16MB",
+            self.sockets.display()
+        );
         let log = self.sockets.join("log");
-        self.run("pg_ctl", &["-w", "-s", "-l", &log.display().to_string(), "-o", &options, "start"]);
+        self.run(
+            "pg_ctl",
+            &[
+                "-w",
+                "-s",
+                "-l",
+                &log.display().to_string(),
+                "-o",
+                &options,
+                "start",
+            ],
+        );
     }
 
     fn stop(&self) {
@@ -50,7 +79,19 @@ impl Cluster<'_> {
     }
 
     fn ask(&self, question: &str) -> String {
-        self.run("psql", &["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", question])
+        self.run(
+            "psql",
+            &[
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                question,
+            ],
+        )
     }
 
     /// Money is only moved between accounts, tellers and branches, and each move has a row in the history.
@@ -60,18 +101,28 @@ impl Cluster<'_> {
              (SELECT sum(bbalance) FROM pgbench_branches), (SELECT sum(delta) FROM pgbench_history)",
         );
         let sums: Vec<&str> = sums.trim().split('|').collect();
-        assert!(sums.len() == 4 && sums.iter().all(|sum| *sum == sums[0]), "{sums:?}");
+        assert!(
+            sums.len() == 4 && sums.iter().all(|sum| *sum == sums[0]),
+            "{sums:?}"
+        );
     }
 
     /// All content as statements. Newer versions put a random word around them.
     fn dump(&self) -> String {
         let dump = self.run("pg_dump", &["--no-comments"]);
-        dump.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n")
+        dump.lines()
+            .filter(|line| !line.starts_with('\\'))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The indexes fit the tables, if the extension is there (postgresql-contrib).
     fn check_indexes(&self) {
-        if self.ask("SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'").trim() == "1" {
+        if self
+            .ask("SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'")
+            .trim()
+            == "1"
+        {
             self.ask("CREATE EXTENSION IF NOT EXISTS amcheck");
             self.ask("SELECT bt_index_check(indexrelid, true) FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_am ON pg_am.oid = relam WHERE amname = 'btree' AND relpersistence = 'p'");
         }
@@ -97,8 +148,15 @@ fn postgresql_keeps_its_data_through_load_crash_stop_and_remount() {
     let data = mount.join("data");
     fs::create_dir(&data).expect("writable");
     run(command("chown").arg("postgres:postgres").arg(&data)).ok();
-    let cluster = Cluster { programs: &programs, data, sockets: sockets.path() };
-    cluster.run("initdb", &["-A", "trust", "-k", "--no-locale", "-E", "UTF8"]);
+    let cluster = Cluster {
+        programs: &programs,
+        data,
+        sockets: sockets.path(),
+    };
+    cluster.run(
+        "initdb",
+        &["-A", "trust", "-k", "--no-locale", "-E", "UTF8"],
+    );
     cluster.start();
     cluster.run("pgbench", &["-i", "-q", "-s", "3"]);
     cluster.run("pgbench", &["-c", "4", "-j", "2", "-t", "250", "-n"]);
@@ -106,7 +164,10 @@ fn postgresql_keeps_its_data_through_load_crash_stop_and_remount() {
     cluster.run("pg_ctl", &["-w", "-s", "-m", "immediate", "stop"]);
     cluster.start();
     cluster.assert_balanced();
-    assert_eq!(cluster.ask("SELECT count(*) FROM pgbench_history").trim(), "1000");
+    assert_eq!(
+        cluster.ask("SELECT count(*) FROM pgbench_history").trim(),
+        "1000"
+    );
     cluster.check_indexes();
     let dump = cluster.dump();
     cluster.stop();
@@ -115,7 +176,11 @@ fn postgresql_keeps_its_data_through_load_crash_stop_and_remount() {
     mount.umount();
 
     let mount = vault.mount_with(&["-o", "allow_other"]);
-    let cluster = Cluster { programs: &programs, data: mount.join("data"), sockets: sockets.path() };
+    let cluster = Cluster {
+        programs: &programs,
+        data: mount.join("data"),
+        sockets: sockets.path(),
+    };
     cluster.run("pg_checksums", &["--check"]);
     cluster.start();
     assert!(cluster.dump() == dump, "the database is not what it was");

@@ -27,23 +27,39 @@ fn configuration(state: &Path, share: &Path) -> String {
 
 fn make_tree(root: &Path) {
     for n in 0..30 {
-        write(root.join(format!("Befund {n}.txt")), format!("Ärztlicher Befund {n}\n").repeat(n));
+        write(
+            root.join(format!("Befund {n}.txt")),
+            format!("Ärztlicher Befund {n}\n").repeat(n),
+        );
     }
     let images = mkdir(root.join("images"));
     for n in 0..8 {
-        write(images.join(format!("image{n}.dcm")), noise(n, 524_288 + n as usize));
+        write(
+            images.join(format!("image{n}.dcm")),
+            noise(n, 524_288 + n as usize),
+        );
     }
-    write(mkdir(images.join("below")).join("large.bin"), noise(7, 9_000_001));
+    write(
+        mkdir(images.join("below")).join("large.bin"),
+        noise(7, 9_000_001),
+    );
     write(root.join("empty"), "");
 }
 
 #[test]
 fn a_tree_put_and_got_through_samba_is_the_same() {
-    if !installed("samba", &["smbd"]) || !installed("smbclient", &["smbclient"]) || !is_root("run smbd in a network of its own") {
+    if !installed("samba", &["smbd"])
+        || !installed("smbclient", &["smbclient"])
+        || !is_root("run smbd in a network of its own")
+    {
         return;
     }
     let outside = TempDir::new();
-    let (tree, back, state) = (outside.dir("tree"), outside.dir("back"), outside.dir("state"));
+    let (tree, back, state) = (
+        outside.dir("tree"),
+        outside.dir("back"),
+        outside.dir("state"),
+    );
     mkdir(state.join("private"));
     make_tree(&tree);
     let vault = Vault::new();
@@ -52,21 +68,41 @@ fn a_tree_put_and_got_through_samba_is_the_same() {
     fs::create_dir(&share).expect("writable");
     let config = outside.join("smb.conf");
     write(&config, configuration(&state, &share));
-    let line = format!("exec smbd --foreground --no-process-group --debug-stdout -s {}", config.display());
+    let line = format!(
+        "exec smbd --foreground --no-process-group --debug-stdout -s {}",
+        config.display()
+    );
     let server = Server::start(outside.path(), &line, &outside.join("smbd.log"));
     let options = format!("-s {} -N -p {PORT} //127.0.0.1/vault", config.display());
     let client = |directory: &Path, commands: &str| {
         let mut command = server.client("smbclient");
-        run(command.args(options.split(' ')).arg("-c").arg(commands).current_dir(directory))
+        run(command
+            .args(options.split(' '))
+            .arg("-c")
+            .arg(commands)
+            .current_dir(directory))
     };
     crate::common::wait_until("smbd answers", || client(&back, "ls").code == Some(0));
     client(&tree, "prompt; recurse; mput *").ok();
-    client(&back, "rename images pictures; mkdir new; rename \"Befund 3.txt\" \"new\\Befund.txt\"").ok();
+    client(
+        &back,
+        "rename images pictures; mkdir new; rename \"Befund 3.txt\" \"new\\Befund.txt\"",
+    )
+    .ok();
     client(&back, "prompt; recurse; mget *").ok();
     server.stop();
     fs::rename(tree.join("images"), tree.join("pictures")).expect("ours");
-    fs::rename(tree.join("Befund 3.txt"), mkdir(tree.join("new")).join("Befund.txt")).expect("ours");
-    let same = |copy: &Path| assert_eq!(sh(outside.path(), &format!("diff -r tree {}", copy.display())), "");
+    fs::rename(
+        tree.join("Befund 3.txt"),
+        mkdir(tree.join("new")).join("Befund.txt"),
+    )
+    .expect("ours");
+    let same = |copy: &Path| {
+        assert_eq!(
+            sh(outside.path(), &format!("diff -r tree {}", copy.display())),
+            ""
+        )
+    };
     same(&back);
     mount.umount();
     let mount = vault.mount();

@@ -35,12 +35,22 @@ pub struct Entry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    File { content: Vec<u8>, links: u64, allocated: u64, holes: bool },
+    File {
+        content: Vec<u8>,
+        links: u64,
+        allocated: u64,
+        holes: bool,
+    },
     Directory,
-    Symlink { target: PathBuf },
+    Symlink {
+        target: PathBuf,
+    },
     Fifo,
     Socket,
-    Device { character: bool, number: u64 },
+    Device {
+        character: bool,
+        number: u64,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -55,7 +65,11 @@ impl Snapshot {
             for entry in listing.unwrap_or_else(|e| panic!("list {}: {e}", directory.display())) {
                 let entry = entry.expect("it can be listed");
                 let path = directory.join(entry.file_name());
-                if entry.file_type().expect("every filesystem here tells").is_dir() {
+                if entry
+                    .file_type()
+                    .expect("every filesystem here tells")
+                    .is_dir()
+                {
                     pending.push(path.clone());
                 }
                 paths.push(path);
@@ -65,8 +79,12 @@ impl Snapshot {
         let mut first_of = BTreeMap::new();
         let entries = paths.into_iter().map(|path| {
             let full = root.join(&path);
-            let metadata = fs::symlink_metadata(&full).unwrap_or_else(|e| panic!("stat {}: {e}", full.display()));
-            let same_as = first_of.entry(metadata.ino()).or_insert_with(|| path.clone()).clone();
+            let metadata = fs::symlink_metadata(&full)
+                .unwrap_or_else(|e| panic!("stat {}: {e}", full.display()));
+            let same_as = first_of
+                .entry(metadata.ino())
+                .or_insert_with(|| path.clone())
+                .clone();
             (path, Entry::of(&full, &metadata, same_as))
         });
         Self(entries.collect())
@@ -76,10 +94,32 @@ impl Snapshot {
         self.0.len()
     }
 
-    /// The times of the root are left out of comparisons: making and removing something in it changes them.
+    /// Leaves the times of the root out of comparisons.
     pub fn forget_times_of_root(&mut self) {
-        let root = self.0.get_mut(Path::new("")).expect("every tree has a root");
+        let root = self
+            .0
+            .get_mut(Path::new(""))
+            .expect("every tree has a root");
         (root.mtime, root.atime) = ((0, 0), (0, 0));
+    }
+
+    /// Leaves sparseness out of comparisons.
+    pub fn forget_holes(&mut self) {
+        for entry in self.0.values_mut() {
+            if let Kind::File {
+                allocated, holes, ..
+            } = &mut entry.kind
+            {
+                (*allocated, *holes) = (u64::MAX / 2, false);
+            }
+        }
+    }
+
+    /// Takes 1970 for every modification time before it.
+    pub fn begin_times_in_1970(&mut self) {
+        for entry in self.0.values_mut().filter(|entry| entry.mtime.0 < 0) {
+            entry.mtime = (0, 0);
+        }
     }
 
     /// Panics with the first difference between this, the original, and `copy`.
@@ -106,13 +146,18 @@ impl Entry {
                 holes: has_holes(full, metadata.len()),
             }
         } else if kind.is_symlink() {
-            Kind::Symlink { target: fs::read_link(full).expect("a symlink") }
+            Kind::Symlink {
+                target: fs::read_link(full).expect("a symlink"),
+            }
         } else if kind.is_fifo() {
             Kind::Fifo
         } else if kind.is_socket() {
             Kind::Socket
         } else {
-            Kind::Device { character: kind.is_char_device(), number: metadata.rdev() }
+            Kind::Device {
+                character: kind.is_char_device(),
+                number: metadata.rdev(),
+            }
         };
         Self {
             kind,
@@ -130,8 +175,18 @@ impl Entry {
         let path = path.display();
         match (&self.kind, &copy.kind) {
             (
-                Kind::File { content, links, allocated, holes },
-                Kind::File { content: content2, links: links2, allocated: allocated2, holes: holes2 },
+                Kind::File {
+                    content,
+                    links,
+                    allocated,
+                    holes,
+                },
+                Kind::File {
+                    content: content2,
+                    links: links2,
+                    allocated: allocated2,
+                    holes: holes2,
+                },
             ) => {
                 assert_eq!(content.len(), content2.len(), "length of {path}");
                 let differs = content.iter().zip(content2).position(|(a, b)| a != b);
@@ -140,11 +195,18 @@ impl Entry {
                 assert!(!holes || *holes2, "the holes of {path} are gone");
                 // 104 bytes for every chunk and file, and what partial blocks at the edges of holes cost.
                 let most = allocated + allocated / 32 + 64 * 1024;
-                assert!(*allocated2 <= most, "{path} takes {allocated2} bytes of disk in place of {allocated}");
+                assert!(
+                    *allocated2 <= most,
+                    "{path} takes {allocated2} bytes of disk in place of {allocated}"
+                );
             }
             (kind, kind2) => assert_eq!(kind, kind2, "{path}"),
         }
-        assert_eq!(format!("{:o}", self.mode), format!("{:o}", copy.mode), "mode of {path}");
+        assert_eq!(
+            format!("{:o}", self.mode),
+            format!("{:o}", copy.mode),
+            "mode of {path}"
+        );
         assert_eq!(self.owner, copy.owner, "owner of {path}");
         assert_eq!(self.mtime, copy.mtime, "mtime of {path}");
         if access_times == AccessTimes::Compared {
@@ -163,9 +225,12 @@ fn has_holes(path: &Path, len: u64) -> bool {
 /// Without ACLs, which are copied only between filesystems that have them switched on.
 fn xattrs(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
     let mut list = vec![0; 64 * 1024];
-    let used = llistxattr(path, &mut list[..]).unwrap_or_else(|e| panic!("xattrs of {}: {e}", path.display()));
+    let used = llistxattr(path, &mut list[..])
+        .unwrap_or_else(|e| panic!("xattrs of {}: {e}", path.display()));
     list.truncate(used);
-    let names = list.split(|&byte| byte == 0).filter(|name| !name.is_empty() && !name.starts_with(b"system."));
+    let names = list
+        .split(|&byte| byte == 0)
+        .filter(|name| !name.is_empty() && !name.starts_with(b"system."));
     names
         .map(|name| {
             let name = OsString::from_vec(name.to_vec());

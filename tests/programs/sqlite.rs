@@ -12,7 +12,13 @@ const WRITERS: usize = 4;
 const ROWS: usize = 250;
 
 fn sqlite(database: &Path, statement: &str) -> String {
-    run(command("sqlite3").arg("-bail").arg("-cmd").arg(".timeout 60000").arg(database).arg(statement)).ok()
+    run(command("sqlite3")
+        .arg("-bail")
+        .arg("-cmd")
+        .arg(".timeout 60000")
+        .arg(database)
+        .arg(statement))
+    .ok()
 }
 
 /// One transaction a row; each is acknowledged by a line of output.
@@ -28,9 +34,12 @@ fn start_writer(database: &Path, writer: usize, acknowledged: File) -> Child {
     for n in 0..ROWS {
         let id = writer * ROWS + n;
         let fill = (id * 37) % 6000;
-        script += &format!("INSERT INTO scan VALUES({id}, {writer}, randomblob({fill}));\n.print {id}\n");
+        script +=
+            &format!("INSERT INTO scan VALUES({id}, {writer}, randomblob({fill}));\n.print {id}\n");
         if n % 50 == 49 {
-            script += &format!("BEGIN IMMEDIATE; UPDATE scan SET image = randomblob(900) WHERE id = {id}; COMMIT;\n");
+            script += &format!(
+                "BEGIN IMMEDIATE; UPDATE scan SET image = randomblob(900) WHERE id = {id}; COMMIT;\n"
+            );
         }
     }
     let mut input = child.stdin.take().expect("piped");
@@ -46,16 +55,27 @@ fn keeps_every_row(mode: &str) {
     let vault = Vault::new();
     let mount = vault.mount();
     let database = mount.join("scans.db");
-    assert_eq!(sqlite(&database, &format!("PRAGMA journal_mode={mode};")).trim(), mode);
-    sqlite(&database, "CREATE TABLE scan(id INTEGER PRIMARY KEY, writer INTEGER, image BLOB); CREATE INDEX w ON scan(writer, id);");
-    let logs: Vec<_> = (0..WRITERS).map(|n| outside.join(format!("acknowledged {n}"))).collect();
+    assert_eq!(
+        sqlite(&database, &format!("PRAGMA journal_mode={mode};")).trim(),
+        mode
+    );
+    sqlite(
+        &database,
+        "CREATE TABLE scan(id INTEGER PRIMARY KEY, writer INTEGER, image BLOB); CREATE INDEX w ON scan(writer, id);",
+    );
+    let logs: Vec<_> = (0..WRITERS)
+        .map(|n| outside.join(format!("acknowledged {n}")))
+        .collect();
     let writers: Vec<_> = logs
         .iter()
         .enumerate()
         .map(|(n, log)| start_writer(&database, n, File::create(log).expect("writable")))
         .collect();
     for mut writer in writers {
-        assert!(writer.wait().expect("it was started here").success(), "a writer has failed");
+        assert!(
+            writer.wait().expect("it was started here").success(),
+            "a writer has failed"
+        );
     }
     let content = "SELECT id, writer, hex(image) FROM scan ORDER BY id;";
     let before = sqlite(&database, content);
@@ -65,14 +85,20 @@ fn keeps_every_row(mode: &str) {
     let mount = vault.mount();
     let database = mount.join("scans.db");
     assert_eq!(sqlite(&database, "PRAGMA integrity_check;"), "ok\n");
-    assert!(sqlite(&database, content) == before, "the rows are not what they were");
+    assert!(
+        sqlite(&database, content) == before,
+        "the rows are not what they were"
+    );
     let ids = sqlite(&database, "SELECT id FROM scan;");
     let stored: std::collections::HashSet<&str> = ids.lines().collect();
     for log in logs {
         let log = String::from_utf8(read(log)).expect("numbers");
         let acknowledged: Vec<&str> = log.lines().collect();
         assert_eq!(acknowledged.len(), ROWS);
-        assert!(acknowledged.iter().all(|id| stored.contains(id)), "an acknowledged row is lost");
+        assert!(
+            acknowledged.iter().all(|id| stored.contains(id)),
+            "an acknowledged row is lost"
+        );
     }
     sqlite(&database, "DELETE FROM scan WHERE id % 3; VACUUM;");
     assert_eq!(sqlite(&database, "PRAGMA integrity_check;"), "ok\n");
@@ -100,7 +126,10 @@ fn a_killed_sqlite_writer_leaves_a_database_that_recovers() {
         let mount = vault.mount();
         let database = mount.join("scans.db");
         sqlite(&database, &format!("PRAGMA journal_mode={mode};"));
-        sqlite(&database, "CREATE TABLE scan(id INTEGER PRIMARY KEY, writer INTEGER, image BLOB);");
+        sqlite(
+            &database,
+            "CREATE TABLE scan(id INTEGER PRIMARY KEY, writer INTEGER, image BLOB);",
+        );
         let log = outside.join("acknowledged");
         let mut writer = start_writer(&database, 0, File::create(&log).expect("writable"));
         crate::common::wait_until("some rows are written", || read(&log).len() > 200);
@@ -113,7 +142,10 @@ fn a_killed_sqlite_writer_leaves_a_database_that_recovers() {
         assert_eq!(sqlite(&database, "PRAGMA integrity_check;"), "ok\n");
         let ids = sqlite(&database, "SELECT id FROM scan;");
         for id in String::from_utf8(read(&log)).expect("numbers").lines() {
-            assert!(ids.lines().any(|stored| stored == id), "row {id} is lost ({mode})");
+            assert!(
+                ids.lines().any(|stored| stored == id),
+                "row {id} is lost ({mode})"
+            );
         }
         mount.umount();
     }

@@ -28,12 +28,18 @@ pub fn try_sh(directory: &Path, line: &str) -> Ran {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|path| path.is_file())
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|dir| dir.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Whether all of `programs` are there. Says which Debian package is missing if not.
 pub fn installed(package: &str, programs: &[&str]) -> bool {
-    let missing: Vec<_> = programs.iter().filter(|program| find(program).is_none()).collect();
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| find(program).is_none())
+        .collect();
     if !missing.is_empty() {
         eprintln!("skipped: {missing:?} not found; install the package {package}");
     }
@@ -60,7 +66,10 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     });
-    let mut bytes: Vec<u8> = words.take(len.div_ceil(8)).flat_map(u64::to_le_bytes).collect();
+    let mut bytes: Vec<u8> = words
+        .take(len.div_ceil(8))
+        .flat_map(u64::to_le_bytes)
+        .collect();
     bytes.truncate(len);
     bytes
 }
@@ -86,14 +95,17 @@ pub fn mkdir(path: impl AsRef<Path>) -> PathBuf {
 
 /// All regular files below a directory.
 pub fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|e| panic!("list {}: {e}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|e| panic!("list {}: {e}", directory.display()));
     let paths = entries.map(|entry| entry.expect("it can be listed").path());
     let mut files: Vec<PathBuf> = paths
-        .flat_map(|path| match fs::symlink_metadata(&path).expect("just listed") {
-            m if m.is_dir() => files_below(&path),
-            m if m.is_file() => vec![path],
-            _ => Vec::new(),
-        })
+        .flat_map(
+            |path| match fs::symlink_metadata(&path).expect("just listed") {
+                m if m.is_dir() => files_below(&path),
+                m if m.is_file() => vec![path],
+                _ => Vec::new(),
+            },
+        )
         .collect();
     files.sort();
     files
@@ -113,7 +125,15 @@ impl Server {
         let errors = output.try_clone().expect("a descriptor is free");
         // The first process of a pid namespace takes all the others with it when it goes.
         let child = command("unshare")
-            .args(["--net", "--pid", "--fork", "--kill-child", "--", "sh", "-euc"])
+            .args([
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--",
+                "sh",
+                "-euc",
+            ])
             .arg(format!("ip link set lo up; {line}"))
             .current_dir(directory)
             .stdout(output)
@@ -126,14 +146,19 @@ impl Server {
     /// A command in the server's network.
     pub fn client(&self, program: &str) -> Command {
         let mut command = command("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.child.id())).arg("--").arg(program);
+        command
+            .arg(format!("--net=/proc/{}/ns/net", self.child.id()))
+            .arg("--")
+            .arg(program);
         command
     }
 
     /// Waits until `probe`, a client's command line, succeeds.
     #[track_caller]
     pub fn wait_ready(&self, program: &str, arguments: &[&str]) {
-        wait_until("the server answers", || run(self.client(program).args(arguments)).code == Some(0));
+        wait_until("the server answers", || {
+            run(self.client(program).args(arguments)).code == Some(0)
+        });
     }
 
     /// Ends it now.
@@ -146,7 +171,8 @@ impl Drop for Server {
     /// Kills the first process of the namespace: when `unshare` has seen its end, all of them are gone.
     fn drop(&mut self) {
         let id = self.child.id();
-        let first = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let first =
+            fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
         match first.split_ascii_whitespace().next() {
             Some(first) => drop(run(command("kill").args(["-s", "KILL", "--", first]))),
             None => drop(self.child.kill()),
@@ -166,9 +192,16 @@ impl SmallDisk {
         let image = dir.join("disk.img");
         let file = fs::File::create(&image).expect("the directory is writable");
         file.set_len(mebibytes << 20).expect("a sparse file");
-        run(command("mkfs.ext4").args(["-q", "-m", "0", "-N", "2000"]).arg(&image)).ok();
+        run(command("mkfs.ext4")
+            .args(["-q", "-m", "0", "-N", "2000"])
+            .arg(&image))
+        .ok();
         let mountpoint = dir.dir("disk");
-        run(command("mount").args(["-o", "loop"]).arg(&image).arg(&mountpoint)).ok();
+        run(command("mount")
+            .args(["-o", "loop"])
+            .arg(&image)
+            .arg(&mountpoint))
+        .ok();
         Self { mountpoint }
     }
 

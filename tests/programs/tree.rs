@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lsetxattr, mknodat, utimensat,
+};
 
 use crate::common::{Mount, TempDir, Vault, run};
 use crate::snapshot::{AccessTimes, Snapshot};
@@ -29,12 +31,20 @@ pub fn make(root: &Path) {
 }
 
 fn contents(dir: &Path) {
-    for (seed, len) in [0, 1, 15, 4095, 4096, 4097, 8192, 65535, 65536, 131_073, 3_000_001].into_iter().enumerate() {
+    for (seed, len) in [
+        0, 1, 15, 4095, 4096, 4097, 8192, 65535, 65536, 131_073, 3_000_001,
+    ]
+    .into_iter()
+    .enumerate()
+    {
         write(dir.join(format!("{len}.bin")), noise(seed as u64, len));
     }
     write(dir.join("zeros"), vec![0; 20_000]);
     for n in 0..200 {
-        write(dir.join(format!("module_{n}.c")), format!("int f{n}(void) {{ return {n}; }}\n").repeat(n));
+        write(
+            dir.join(format!("module_{n}.c")),
+            format!("int f{n}(void) {{ return {n}; }}\n").repeat(n),
+        );
     }
 }
 
@@ -70,26 +80,43 @@ fn links(dir: &Path) {
     mkdir(dir.join("below"));
     fs::hard_link(dir.join("one"), dir.join("two")).expect("a hard link");
     fs::hard_link(dir.join("one"), dir.join("below").join("l".repeat(250))).expect("a hard link");
-    for (name, target) in [("relative", "one"), ("dangling", "../no/where"), ("absolute", "/etc/hostname")] {
+    for (name, target) in [
+        ("relative", "one"),
+        ("dangling", "../no/where"),
+        ("absolute", "/etc/hostname"),
+    ] {
         symlink(target, dir.join(name)).expect("a symlink");
     }
     symlink("a/".repeat(2000), dir.join("long")).expect("a symlink of 4000 bytes");
-    symlink(OsString::from_vec(b"\xff\xfe".to_vec()), dir.join("not utf-8")).expect("a symlink");
+    symlink(
+        OsString::from_vec(b"\xff\xfe".to_vec()),
+        dir.join("not utf-8"),
+    )
+    .expect("a symlink");
 }
 
 fn sparse(dir: &Path) {
     let file = File::create(dir.join("middle")).expect("writable");
-    for (n, offset) in [0, 20 << 20, (40 << 20) + 4096 * 3 + 7].into_iter().enumerate() {
-        file.write_all_at(&noise(n as u64, 10_000), offset).expect("there is room");
+    for (n, offset) in [0, 20 << 20, (40 << 20) + 4096 * 3 + 7]
+        .into_iter()
+        .enumerate()
+    {
+        file.write_all_at(&noise(n as u64, 10_000), offset)
+            .expect("there is room");
     }
     file.set_len(64 << 20).expect("a hole at the end");
-    File::create(dir.join("only a hole")).and_then(|f| f.set_len(16 << 20)).expect("a hole");
+    File::create(dir.join("only a hole"))
+        .and_then(|f| f.set_len(16 << 20))
+        .expect("a hole");
     let file = File::create(dir.join("hole first")).expect("writable");
-    file.write_all_at(b"end", (8 << 20) - 3).expect("there is room");
+    file.write_all_at(b"end", (8 << 20) - 3)
+        .expect("there is room");
 }
 
 fn modes(dir: &Path) {
-    for mode in [0o000, 0o400, 0o111, 0o644, 0o777, 0o4755, 0o2755, 0o1777, 0o6711, 0o7777] {
+    for mode in [
+        0o000, 0o400, 0o111, 0o644, 0o777, 0o4755, 0o2755, 0o1777, 0o6711, 0o7777,
+    ] {
         let file = dir.join(format!("f{mode:04o}"));
         write(&file, format!("{mode:o}"));
         let below = mkdir(dir.join(format!("d{mode:04o}")));
@@ -117,15 +144,29 @@ fn xattrs(dir: &Path) {
     ];
     for path in [&file, &below] {
         for (name, value) in values {
-            lsetxattr(path, name, value, XattrFlags::empty()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            lsetxattr(path, name, value, XattrFlags::empty())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
         }
-        lsetxattr(path, "trusted.overlay.note", b"root only", XattrFlags::empty()).expect("root may");
+        lsetxattr(
+            path,
+            "trusted.overlay.note",
+            b"root only",
+            XattrFlags::empty(),
+        )
+        .expect("root may");
     }
 }
 
 fn specials(dir: &Path) {
     let node = |name: &str, kind, number| {
-        mknodat(CWD, dir.join(name), kind, Mode::from_raw_mode(0o640), number).unwrap_or_else(|e| panic!("{name}: {e}"));
+        mknodat(
+            CWD,
+            dir.join(name),
+            kind,
+            Mode::from_raw_mode(0o640),
+            number,
+        )
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
     };
     node("fifo", FileType::Fifo, 0);
     node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3));
@@ -145,11 +186,21 @@ fn deep(root: &Path) {
 fn times(root: &Path) {
     for (n, path) in all_below(root).into_iter().enumerate() {
         let n = i64::try_from(n).expect("few");
-        let seconds = if n % 7 == 0 { -1_000_000_000 + n * 1000 } else { 1_500_000_000 + n * 1001 };
+        let seconds = if n % 7 == 0 {
+            -1_000_000_000 + n * 1000
+        } else {
+            1_500_000_000 + n * 1001
+        };
         let nanoseconds = (n * 123_456_789 + 1) % 1_000_000_000;
         let times = Timestamps {
-            last_access: Timespec { tv_sec: 4_000_000_000 + n, tv_nsec: nanoseconds / 3 },
-            last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds },
+            last_access: Timespec {
+                tv_sec: 4_000_000_000 + n,
+                tv_nsec: nanoseconds / 3,
+            },
+            last_modification: Timespec {
+                tv_sec: seconds,
+                tv_nsec: nanoseconds,
+            },
         };
         utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
             .unwrap_or_else(|e| panic!("times of {}: {e}", path.display()));
@@ -189,13 +240,26 @@ fn survives(access_times: AccessTimes, copy: impl FnOnce(&Path, &Mount<'_>)) {
 
     let mount = vault.mount_with(&["-o", "ro,allow_other,dev,suid"]);
     original.assert_kept_in(&Snapshot::of(&mount.join("tree")), access_times);
-    let found = sh(outside.path(), &format!("rsync -aHX -n -c --itemize-changes tree {}", mount.path().display()));
+    let found = sh(
+        outside.path(),
+        &format!(
+            "rsync -aHX -n -c --itemize-changes tree {}",
+            mount.path().display()
+        ),
+    );
     assert_eq!(found, "", "rsync finds differences");
     mount.umount();
     // Nothing that was stored shows: neither content nor names.
     for file in files_below(&vault.path()) {
-        let name = file.file_name().expect("a file").to_string_lossy().into_owned();
-        assert!(!name.contains("module_") && !name.contains("Arztebrief"), "{name}");
+        let name = file
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        assert!(
+            !name.contains("module_") && !name.contains("Arztebrief"),
+            "{name}"
+        );
     }
 }
 
@@ -209,7 +273,11 @@ fn a_tree_copied_with_cp_is_the_same_after_a_remount() {
 #[test]
 fn a_tree_copied_with_rsync_is_the_same_after_a_remount() {
     survives(AccessTimes::Ignored, |source, mount| {
-        run(command("rsync").args(["-aHAXS"]).arg(source).arg(mount.path())).ok();
+        run(command("rsync")
+            .args(["-aHAXS"])
+            .arg(source)
+            .arg(mount.path()))
+        .ok();
     });
 }
 
@@ -232,8 +300,12 @@ fn a_tree_moved_out_again_by_tar_is_the_same() {
         let back = TempDir::new();
         let tar = "tar --format=posix --xattrs --xattrs-include='*'";
         let (from, to) = (mount.path().display(), back.path().display());
-        sh(Path::new("/"), &format!("{tar} -S -C {from} -cf - tree | {tar} --numeric-owner -p -C {to} -xf -"));
-        Snapshot::of(source).assert_kept_in(&Snapshot::of(&back.join("tree")), AccessTimes::Ignored);
+        sh(
+            Path::new("/"),
+            &format!("{tar} -S -C {from} -cf - tree | {tar} --numeric-owner -p -C {to} -xf -"),
+        );
+        Snapshot::of(source)
+            .assert_kept_in(&Snapshot::of(&back.join("tree")), AccessTimes::Ignored);
     });
 }
 
@@ -247,7 +319,10 @@ fn times_of_files_just_written_are_the_same_after_a_remount() {
         // Cut and written again within one tick of the kernel's clock, and so with the same time.
         write(&path, noise(n, 300 * n as usize));
     }
-    let open = File::options().append(true).open(mount.join("file 7")).expect("it is there");
+    let open = File::options()
+        .append(true)
+        .open(mount.join("file 7"))
+        .expect("it is there");
     (&open).write_all(b"appended").expect("writable");
     open.sync_all().expect("writable");
     (&open).write_all(b"appended").expect("writable");

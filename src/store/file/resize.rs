@@ -22,8 +22,15 @@ impl<B: Backing> DataFile<B> {
         if new > geometry::MAX_PLAIN_SIZE {
             return Err(Error::TooLarge);
         }
-        self.ensure_last(volume)?;
+        let damaged = match self.ensure_last(volume) {
+            // Whoever throws all of the content away may do so whatever it has become.
+            Err(Error::Damaged { .. }) if new == 0 => true,
+            other => other.map(|_| false)?,
+        };
         let (size, _held) = self.lock_ends(volume, new);
+        if damaged {
+            return self.shrink(volume, size, 0);
+        }
         match new.cmp(&size) {
             std::cmp::Ordering::Less => self.shrink(volume, size, new),
             std::cmp::Ordering::Greater => self.grow(volume, size, new),
@@ -65,6 +72,7 @@ impl<B: Backing> DataFile<B> {
         self.cut(volume, new)?;
         let mut state = self.state();
         state.size = new;
+        state.length = Ok(());
         state.stable_end = state.stable_end.min(new);
         state.tail = None;
         Ok(())

@@ -1,0 +1,183 @@
+//! The real backing filesystem, with every call counted and, where a test wants it, refused.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+
+use wardfs::store::backing::{Allocate, Attr, Backing, OpenFor, RenameMode, SeekTo, SetTime, Space, Sync, Target, XattrMode};
+use wardfs::store::disk::{Disk, DiskListing};
+
+/// What was called, and what is to fail.
+#[derive(Debug, Default)]
+pub struct Watch {
+    counts: Mutex<BTreeMap<&'static str, u64>>,
+    refused: Mutex<Option<(&'static str, i32)>>,
+}
+
+impl Watch {
+    /// The calls since the last time this was asked, as `name*count` in alphabetical order.
+    pub fn take(&self) -> String {
+        let counts = std::mem::take(&mut *self.counts.lock().expect("no panic under it"));
+        counts.iter().map(|(name, n)| format!("{name}*{n}")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// From now on calls of this name fail.
+    pub fn refuse(&self, call: &'static str, errno: i32) {
+        *self.refused.lock().expect("no panic under it") = Some((call, errno));
+    }
+
+    pub fn refuse_nothing(&self) {
+        *self.refused.lock().expect("no panic under it") = None;
+    }
+
+    fn called(&self, name: &'static str) -> io::Result<()> {
+        *self.counts.lock().expect("no panic under it").entry(name).or_default() += 1;
+        match *self.refused.lock().expect("no panic under it") {
+            Some((refused, errno)) if refused == name => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Watched {
+    pub disk: Disk,
+    pub watch: Arc<Watch>,
+}
+
+fn inner(target: Target<'_, Watched>) -> Target<'_, Disk> {
+    match target {
+        Target::At(dir, name) => Target::At(dir, name),
+        Target::Dir(dir) => Target::Dir(dir),
+        Target::File(file) => Target::File(file),
+    }
+}
+
+type At<'a> = (&'a OwnedFd, &'a [u8]);
+
+impl Backing for Watched {
+    type Dir = OwnedFd;
+    type File = OwnedFd;
+    type Listing = DiskListing;
+
+    fn root(&self) -> io::Result<OwnedFd> {
+        self.disk.root()
+    }
+    fn open_dir(&self, parent: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+        self.watch.called("open_dir")?;
+        self.disk.open_dir(parent, name)
+    }
+    fn list(&self, dir: &OwnedFd) -> io::Result<DiskListing> {
+        self.watch.called("list")?;
+        self.disk.list(dir)
+    }
+    fn sync_dir(&self, dir: &OwnedFd) -> io::Result<()> {
+        self.watch.called("sync_dir")?;
+        self.disk.sync_dir(dir)
+    }
+    fn create(&self, dir: &OwnedFd, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+        self.watch.called("create")?;
+        self.disk.create(dir, name, mode)
+    }
+    fn open(&self, dir: &OwnedFd, name: &[u8], how: OpenFor) -> io::Result<OwnedFd> {
+        self.watch.called("open")?;
+        self.disk.open(dir, name, how)
+    }
+    fn read_at(&self, file: &OwnedFd, buf: &mut [u8], off: u64) -> io::Result<usize> {
+        self.watch.called("read_at")?;
+        self.disk.read_at(file, buf, off)
+    }
+    fn write_at(&self, file: &OwnedFd, buf: &[u8], off: u64) -> Result<(), (usize, io::Error)> {
+        self.watch.called("write_at").map_err(|e| (0, e))?;
+        self.disk.write_at(file, buf, off)
+    }
+    fn set_len(&self, file: &OwnedFd, len: u64) -> io::Result<()> {
+        self.watch.called("set_len")?;
+        self.disk.set_len(file, len)
+    }
+    fn sync(&self, file: &OwnedFd, what: Sync) -> io::Result<()> {
+        self.watch.called("sync")?;
+        self.disk.sync(file, what)
+    }
+    fn allocate(&self, file: &OwnedFd, how: Allocate, off: u64, len: u64) -> io::Result<()> {
+        self.watch.called("allocate")?;
+        self.disk.allocate(file, how, off, len)
+    }
+    fn seek(&self, file: &OwnedFd, to: SeekTo, off: u64) -> io::Result<Option<u64>> {
+        self.watch.called("seek")?;
+        self.disk.seek(file, to, off)
+    }
+    fn mkdir(&self, dir: &OwnedFd, name: &[u8], mode: u32) -> io::Result<()> {
+        self.watch.called("mkdir")?;
+        self.disk.mkdir(dir, name, mode)
+    }
+    fn mknod(&self, dir: &OwnedFd, name: &[u8], mode: u32, rdev: u64) -> io::Result<()> {
+        self.watch.called("mknod")?;
+        self.disk.mknod(dir, name, mode, rdev)
+    }
+    fn symlink(&self, dir: &OwnedFd, name: &[u8], target: &[u8]) -> io::Result<()> {
+        self.watch.called("symlink")?;
+        self.disk.symlink(dir, name, target)
+    }
+    fn readlink(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<Vec<u8>> {
+        self.watch.called("readlink")?;
+        self.disk.readlink(dir, name)
+    }
+    fn link(&self, from: At<'_>, to: At<'_>) -> io::Result<()> {
+        self.watch.called("link")?;
+        self.disk.link(from, to)
+    }
+    fn rename(&self, from: At<'_>, to: At<'_>, mode: RenameMode) -> io::Result<()> {
+        self.watch.called("rename")?;
+        self.disk.rename(from, to, mode)
+    }
+    fn unlink(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        self.watch.called("unlink")?;
+        self.disk.unlink(dir, name)
+    }
+    fn rmdir(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<()> {
+        self.watch.called("rmdir")?;
+        self.disk.rmdir(dir, name)
+    }
+    fn stat(&self, target: Target<'_, Self>) -> io::Result<Attr> {
+        self.watch.called("stat")?;
+        self.disk.stat(inner(target))
+    }
+    fn chmod(&self, target: Target<'_, Self>, mode: u32) -> io::Result<()> {
+        self.watch.called("chmod")?;
+        self.disk.chmod(inner(target), mode)
+    }
+    fn chown(&self, target: Target<'_, Self>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+        self.watch.called("chown")?;
+        self.disk.chown(inner(target), uid, gid)
+    }
+    fn set_times(&self, target: Target<'_, Self>, atime: SetTime, mtime: SetTime) -> io::Result<()> {
+        self.watch.called("set_times")?;
+        self.disk.set_times(inner(target), atime, mtime)
+    }
+    fn get_xattr(&self, target: Target<'_, Self>, name: &[u8]) -> io::Result<Vec<u8>> {
+        self.watch.called("get_xattr")?;
+        self.disk.get_xattr(inner(target), name)
+    }
+    fn set_xattr(&self, target: Target<'_, Self>, name: &[u8], value: &[u8], mode: XattrMode) -> io::Result<()> {
+        self.watch.called("set_xattr")?;
+        self.disk.set_xattr(inner(target), name, value, mode)
+    }
+    fn remove_xattr(&self, target: Target<'_, Self>, name: &[u8]) -> io::Result<()> {
+        self.watch.called("remove_xattr")?;
+        self.disk.remove_xattr(inner(target), name)
+    }
+    fn list_xattrs(&self, target: Target<'_, Self>) -> io::Result<Vec<u8>> {
+        self.watch.called("list_xattrs")?;
+        self.disk.list_xattrs(inner(target))
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.watch.called("space")?;
+        self.disk.space()
+    }
+    fn sync_all(&self) -> io::Result<()> {
+        self.watch.called("sync_all")?;
+        self.disk.sync_all()
+    }
+}
