@@ -24,7 +24,10 @@ fn init_makes_a_private_directory_and_says_what_it_chose_and_why() {
         .arg("--passphrase-file")
         .arg(passphrase))
     .ok();
-    assert_eq!(fs::metadata(&vault).expect("made").permissions().mode() & 0o7777, 0o700);
+    assert_eq!(
+        fs::metadata(&vault).expect("made").permissions().mode() & 0o7777,
+        0o700
+    );
     for words in [
         "CT 2",
         "uuid",
@@ -49,14 +52,27 @@ fn init_measures_the_key_derivation_when_it_is_not_told() {
         .arg(passphrase))
     .ok();
     let made = json(&made);
-    assert!(made["kdf_memory_kib"].as_u64().expect("a number") >= 64 * 1024, "{made}");
-    assert!(made["kdf_milliseconds"].as_u64().expect("a number") > 100, "{made}");
+    assert!(
+        made["kdf_memory_kib"].as_u64().expect("a number") >= 64 * 1024,
+        "{made}"
+    );
+    assert!(
+        made["kdf_milliseconds"].as_u64().expect("a number") > 100,
+        "{made}"
+    );
 }
 
 #[test]
 fn init_takes_cipher_chunk_size_and_label_as_told() {
     for cipher in ["xaes-256-gcm", "xchacha20-poly1305"] {
-        let vault = Vault::with(&["--cipher", cipher, "--chunk-size", "16K", "--label", "Röntgen"]);
+        let vault = Vault::with(&[
+            "--cipher",
+            cipher,
+            "--chunk-size",
+            "16K",
+            "--label",
+            "Röntgen",
+        ]);
         let info = vault.info();
         assert_eq!(info["cipher"], cipher);
         assert_eq!(info["chunk_size"], 16384);
@@ -92,7 +108,10 @@ fn init_names_the_parent_that_is_missing() {
 fn init_refuses_a_cheap_key_derivation_without_force() {
     let dir = TempDir::new();
     let mut command = wardfs();
-    command.arg("init").arg(dir.join("v")).args(["--kdf-memory", "32M"]);
+    command
+        .arg("init")
+        .arg(dir.join("v"))
+        .args(["--kdf-memory", "32M"]);
     run(&mut command).refused(2, &["less than 64 MiB", "--force"]);
     assert!(!dir.join("v").exists());
     run(command.args(["--force", "--kdf-time", "65"])).refused(2, &["out of bounds"]);
@@ -101,7 +120,10 @@ fn init_refuses_a_cheap_key_derivation_without_force() {
 #[test]
 fn values_that_make_no_sense_are_refused_with_what_would() {
     for (arguments, words) in [
-        (["--cipher", "rot13"], "use auto, xaes-256-gcm or xchacha20-poly1305"),
+        (
+            ["--cipher", "rot13"],
+            "use auto, xaes-256-gcm or xchacha20-poly1305",
+        ),
         (["--chunk-size", "5000"], "use 4K, 8K, 16K, 32K or 64K"),
         (["--kdf-memory", "lots"], "a size begins with a number"),
         (["--kdf-memory", "1X"], "use K, M or G"),
@@ -114,8 +136,12 @@ fn values_that_make_no_sense_are_refused_with_what_would() {
 fn a_label_of_more_than_255_bytes_is_refused_before_anything_is_made() {
     let dir = TempDir::new();
     let label = "x".repeat(256);
-    run(wardfs().arg("init").arg(dir.join("v")).arg("--label").arg(label))
-        .refused(2, &["255 bytes"]);
+    run(wardfs()
+        .arg("init")
+        .arg(dir.join("v"))
+        .arg("--label")
+        .arg(label))
+    .refused(2, &["255 bytes"]);
     assert!(!dir.join("v").exists());
 }
 
@@ -127,16 +153,27 @@ fn info_shows_the_vault_without_a_secret() {
     assert_eq!(info["mounted"], serde_json::Value::Null);
     assert_eq!(info["header_copy"], "first");
     let slot = &info["slots"][0];
-    assert_eq!((&slot["id"], &slot["kind"]), (&0.into(), &"passphrase".into()));
+    assert_eq!(
+        (&slot["id"], &slot["kind"]),
+        (&0.into(), &"passphrase".into())
+    );
     assert_eq!(slot["kdf"]["algorithm"], "argon2id");
     assert_eq!(slot["kdf"]["memory_kib"], 8192);
     for time in [&info["created"], &slot["created"], &slot["changed"]] {
         let time = time.as_str().expect("text");
-        assert!(time.len() == 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T', "{time}");
+        assert!(
+            time.len() == 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T',
+            "{time}"
+        );
     }
     assert_eq!(info["uuid"].as_str().map(str::len), Some(36));
     let text = run(wardfs().arg("info").arg(vault.path())).ok();
-    for words in ["archive", "key slot 0", "8 MiB, 1 pass, 1 lane", "mounted      no"] {
+    for words in [
+        "archive",
+        "key slot 0",
+        "8 MiB, 1 pass, 1 lane",
+        "mounted      no",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
 }
@@ -165,7 +202,8 @@ fn a_damaged_header_is_replaced_by_its_copy_and_two_damaged_ones_are_refused() {
     damage(&copies[0]);
     let ran = run(wardfs().arg("info").arg(vault.path()).arg("--json"));
     assert!(
-        ran.stderr.contains("warning: the first copy of the volume header is damaged"),
+        ran.stderr
+            .contains("warning: the first copy of the volume header is damaged"),
         "{ran:?}"
     );
     assert_eq!(json(&ran.ok())["header_copy"], "second");
@@ -207,7 +245,10 @@ fn passwd_replaces_the_passphrase_and_the_old_one_is_wrong_from_then_on() {
         .arg(vault.path())
         .args(CHEAP_KDF)
         .args(["--passphrase-command", "printf 'a new one'"]);
-    run(back.arg("--new-passphrase-file").arg(vault.passphrase_file())).ok();
+    run(back
+        .arg("--new-passphrase-file")
+        .arg(vault.passphrase_file()))
+    .ok();
     vault.mount().umount();
 }
 
@@ -217,7 +258,11 @@ fn passwd_goes_from_passphrase_to_key_file_and_on_to_both() {
     let key = vault.dir().file("key", [0, 159, 10, 255]);
     let passwd = |arguments: &[&str]| {
         let mut command = wardfs();
-        command.arg("passwd").arg(vault.path()).args(CHEAP_KDF).args(arguments);
+        command
+            .arg("passwd")
+            .arg(vault.path())
+            .args(CHEAP_KDF)
+            .args(arguments);
         run(&mut command)
     };
     let (pw, key) = (vault.passphrase_file(), key);
@@ -226,11 +271,27 @@ fn passwd_goes_from_passphrase_to_key_file_and_on_to_both() {
     assert_eq!(vault.info()["slots"][0]["kind"], "keyfile");
     passwd(&["--passphrase-file", pw, "--new-keyfile", key])
         .refused(7, &["needs its key file", "--keyfile FILE"]);
-    passwd(&["--keyfile", key, "--new-keyfile", key, "--new-passphrase-file", pw]).ok();
+    passwd(&[
+        "--keyfile",
+        key,
+        "--new-keyfile",
+        key,
+        "--new-passphrase-file",
+        pw,
+    ])
+    .ok();
     assert_eq!(vault.info()["slots"][0]["kind"], "passphrase and keyfile");
     passwd(&["--passphrase-file", pw, "--new-passphrase-file", pw])
         .refused(7, &["needs its key file"]);
-    passwd(&["--keyfile", key, "--passphrase-file", pw, "--new-passphrase-file", pw]).ok();
+    passwd(&[
+        "--keyfile",
+        key,
+        "--passphrase-file",
+        pw,
+        "--new-passphrase-file",
+        pw,
+    ])
+    .ok();
     passwd(&["--keyfile", key, "--new-keyfile", key])
         .refused(7, &["opens with a passphrase alone"]);
 }
@@ -253,10 +314,30 @@ fn secrets_that_cannot_be_read_are_named_by_their_place() {
 
 #[test]
 fn two_places_for_one_passphrase_contradict_each_other() {
-    run(wardfs().args(["passwd", "v", "--passphrase-fd", "0", "--passphrase-file", "x"]))
-        .refused(2, &["--passphrase-fd", "cannot be used with", "--passphrase-file"]);
-    run(wardfs().args(["passwd", "v", "--new-passphrase-fd", "0", "--ask-new-passphrase"]))
-        .refused(2, &["cannot be used with"]);
+    run(wardfs().args([
+        "passwd",
+        "v",
+        "--passphrase-fd",
+        "0",
+        "--passphrase-file",
+        "x",
+    ]))
+    .refused(
+        2,
+        &[
+            "--passphrase-fd",
+            "cannot be used with",
+            "--passphrase-file",
+        ],
+    );
+    run(wardfs().args([
+        "passwd",
+        "v",
+        "--new-passphrase-fd",
+        "0",
+        "--ask-new-passphrase",
+    ]))
+    .refused(2, &["cannot be used with"]);
 }
 
 #[test]
@@ -272,8 +353,13 @@ fn a_secret_that_others_can_read_is_warned_about() {
         .args(CHEAP_KDF)
         .arg("--passphrase-file")
         .arg(vault.passphrase_file());
-    let ran = run(command.arg("--new-passphrase-file").arg(vault.passphrase_file()));
-    assert!(ran.stderr.contains("accessible to other users (mode 0644)"), "{ran:?}");
+    let ran = run(command
+        .arg("--new-passphrase-file")
+        .arg(vault.passphrase_file()));
+    assert!(
+        ran.stderr.contains("accessible to other users (mode 0644)"),
+        "{ran:?}"
+    );
     ran.ok();
 }
 
@@ -281,7 +367,11 @@ fn a_secret_that_others_can_read_is_warned_about() {
 fn a_systemd_credential_is_used_and_an_option_goes_before_it() {
     let vault = Vault::new();
     let credentials = vault.dir().dir("credentials");
-    fs::write(credentials.join("wardfs.passphrase"), format!("{PASSPHRASE}\n")).expect("writable");
+    fs::write(
+        credentials.join("wardfs.passphrase"),
+        format!("{PASSPHRASE}\n"),
+    )
+    .expect("writable");
     fs::write(credentials.join("wardfs.new-passphrase"), PASSPHRASE).expect("writable");
     let mut command = wardfs();
     command
@@ -303,9 +393,18 @@ fn without_a_terminal_the_ways_to_give_a_passphrase_are_listed() {
         .arg("init")
         .arg(dir.join("v"))
         .args(CHEAP_KDF);
-    command.stdin(std::process::Stdio::null()).env_remove("CREDENTIALS_DIRECTORY");
-    run(&mut command)
-        .refused(7, &["no terminal", "--passphrase-file", "--passphrase-fd 0", "--keyfile"]);
+    command
+        .stdin(std::process::Stdio::null())
+        .env_remove("CREDENTIALS_DIRECTORY");
+    run(&mut command).refused(
+        7,
+        &[
+            "no terminal",
+            "--passphrase-file",
+            "--passphrase-fd 0",
+            "--keyfile",
+        ],
+    );
     assert!(!dir.join("v").exists());
 }
 
@@ -323,17 +422,26 @@ fn no_message_or_argument_shows_a_secret() {
         .arg(wrong);
     let ran = run(&mut command);
     assert_eq!(ran.code, Some(6));
-    assert!(!ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"), "{ran:?}");
+    assert!(
+        !ran.stderr.contains("hunter2") && !ran.stdout.contains("hunter2"),
+        "{ran:?}"
+    );
 }
 
 #[test]
 fn version_says_what_it_reads() {
     let text = run(wardfs().arg("version")).ok();
-    assert!(text.starts_with(&format!("wardfs {}\n", env!("CARGO_PKG_VERSION"))), "{text}");
+    assert!(
+        text.starts_with(&format!("wardfs {}\n", env!("CARGO_PKG_VERSION"))),
+        "{text}"
+    );
     let version = json(&run(wardfs().args(["version", "--json"])).ok());
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(version["format_version"], 1);
-    assert_eq!(version["ciphers"], serde_json::json!(["xaes-256-gcm", "xchacha20-poly1305"]));
+    assert_eq!(
+        version["ciphers"],
+        serde_json::json!(["xaes-256-gcm", "xchacha20-poly1305"])
+    );
 }
 
 #[test]
@@ -343,10 +451,18 @@ fn bench_measures_every_cipher_chunk_size_and_derivation() {
     assert_eq!(ciphers.len(), 10);
     for speed in ciphers {
         for direction in ["seal_mib_per_second", "open_mib_per_second"] {
-            assert!(speed[direction].as_f64().expect("a number") > 1.0, "{speed}");
+            assert!(
+                speed[direction].as_f64().expect("a number") > 1.0,
+                "{speed}"
+            );
         }
     }
-    assert!(results["name_microseconds"]["seal"].as_f64().expect("a number") > 0.0);
+    assert!(
+        results["name_microseconds"]["seal"]
+            .as_f64()
+            .expect("a number")
+            > 0.0
+    );
     assert_eq!(results["key_derivation"].as_array().map(Vec::len), Some(4));
 }
 
@@ -362,10 +478,19 @@ fn completions_exist_for_the_usual_shells_and_know_the_verbs() {
 
 #[test]
 fn help_is_an_answer_and_nonsense_a_usage_error() {
-    for arguments in [&["--help"][..], &["help", "mount"], &["mount", "-h"], &["--version"]] {
+    for arguments in [
+        &["--help"][..],
+        &["help", "mount"],
+        &["mount", "-h"],
+        &["--version"],
+    ] {
         assert!(!run(wardfs().args(arguments)).ok().is_empty());
     }
-    assert!(run(wardfs().args(["help", "mount"])).ok().contains("negative_timeout=TIME"));
+    assert!(
+        run(wardfs().args(["help", "mount"]))
+            .ok()
+            .contains("negative_timeout=TIME")
+    );
     for arguments in [
         &[][..],
         &["mont"],
@@ -379,7 +504,16 @@ fn help_is_an_answer_and_nonsense_a_usage_error() {
 
 #[test]
 fn help_fits_the_width_it_is_written_for() {
-    for verb in ["init", "mount", "umount", "info", "passwd", "bench", "version", "completions"] {
+    for verb in [
+        "init",
+        "mount",
+        "umount",
+        "info",
+        "passwd",
+        "bench",
+        "version",
+        "completions",
+    ] {
         let help = run(wardfs().args(["help", verb])).ok();
         let widest = help.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(100), "{verb}");

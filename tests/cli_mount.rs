@@ -32,7 +32,10 @@ fn a_mount_is_usable_when_the_command_returns_and_complete_when_umount_does() {
     assert!(!runs(pid), "the daemon has ended");
     assert!(!vault.mountpoint().join("file").exists());
     let again = vault.mount();
-    assert_eq!(fs::read_to_string(again.join("file")).expect("it is there"), "content");
+    assert_eq!(
+        fs::read_to_string(again.join("file")).expect("it is there"),
+        "content"
+    );
     again.umount();
 }
 
@@ -48,8 +51,16 @@ fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
         "{}",
         entry.options
     );
-    assert!(entry.super_options.contains("default_permissions"), "{}", entry.super_options);
-    assert!(!entry.super_options.contains("allow_other"), "{}", entry.super_options);
+    assert!(
+        entry.super_options.contains("default_permissions"),
+        "{}",
+        entry.super_options
+    );
+    assert!(
+        !entry.super_options.contains("allow_other"),
+        "{}",
+        entry.super_options
+    );
     mount.umount();
 }
 
@@ -61,14 +72,22 @@ fn mount_options_reach_the_kernel() {
     let mount = vault.mount_with(&["-o", options, "-o", "threads=1"]);
     let entry = entry(&mount);
     for word in ["ro", "noexec", "noatime"] {
-        assert!(entry.options.split(',').any(|o| o == word), "{word} in {}", entry.options);
+        assert!(
+            entry.options.split(',').any(|o| o == word),
+            "{word} in {}",
+            entry.options
+        );
     }
     assert!(
         !entry.options.contains("nodev") && !entry.options.contains("nosuid"),
         "{}",
         entry.options
     );
-    assert!(entry.super_options.contains("allow_other"), "{}", entry.super_options);
+    assert!(
+        entry.super_options.contains("allow_other"),
+        "{}",
+        entry.super_options
+    );
     assert_eq!(entry.source, "ct,scans");
     mount.umount();
 }
@@ -103,11 +122,17 @@ fn a_passphrase_comes_from_a_descriptor_a_command_or_a_credential() {
     let vault = Vault::new();
     let mount = || {
         let mut command = wardfs();
-        command.arg("mount").arg(vault.path()).arg(vault.mountpoint());
+        command
+            .arg("mount")
+            .arg(vault.path())
+            .arg(vault.mountpoint());
         command
     };
-    let mut child =
-        mount().args(["--passphrase-fd", "0"]).stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut child = mount()
+        .args(["--passphrase-fd", "0"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     writeln!(child.stdin.take().expect("piped"), "{}", common::PASSPHRASE).expect("it reads");
     assert!(child.wait().expect("it ends").success());
     Mount::adopt(&vault, vault.mountpoint()).umount();
@@ -119,7 +144,11 @@ fn a_passphrase_comes_from_a_descriptor_a_command_or_a_credential() {
     Mount::adopt(&vault, vault.mountpoint()).umount();
 
     let credentials = vault.dir().dir("credentials");
-    fs::copy(vault.passphrase_file(), credentials.join("wardfs.passphrase")).expect("room");
+    fs::copy(
+        vault.passphrase_file(),
+        credentials.join("wardfs.passphrase"),
+    )
+    .expect("room");
     run(mount().env("CREDENTIALS_DIRECTORY", credentials)).ok();
     Mount::adopt(&vault, vault.mountpoint()).umount();
 }
@@ -156,7 +185,10 @@ fn a_second_mount_says_by_whom_and_where_the_first_is() {
         run(&mut second).refused(10, &[&pid, &place, "wardfs umount"]);
         let info = vault.info();
         assert_eq!(info["mounted"]["pid"], mount.pid());
-        assert_eq!(info["mounted"]["mountpoint"].as_str(), mount.path().to_str());
+        assert_eq!(
+            info["mounted"]["mountpoint"].as_str(),
+            mount.path().to_str()
+        );
         mount.umount();
     }
 }
@@ -167,12 +199,26 @@ fn of_two_mounts_at_the_same_time_one_is_refused() {
     let places = ["a", "b"].map(|name| vault.dir().dir(name));
     let started = places.clone().map(|place| {
         let mut command = wardfs();
-        command.arg("mount").arg(vault.path()).arg(place).arg("--passphrase-file");
-        command.arg(vault.passphrase_file()).stderr(Stdio::null()).spawn().expect("it starts")
+        command
+            .arg("mount")
+            .arg(vault.path())
+            .arg(place)
+            .arg("--passphrase-file");
+        command
+            .arg(vault.passphrase_file())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts")
     });
     let mut codes = started.map(|mut child| child.wait().expect("it ends").code());
-    let mounted: Vec<_> = places.into_iter().filter(|place| is_mounted(place)).collect();
-    let mounts: Vec<_> = mounted.into_iter().map(|place| Mount::adopt(&vault, place)).collect();
+    let mounted: Vec<_> = places
+        .into_iter()
+        .filter(|place| is_mounted(place))
+        .collect();
+    let mounts: Vec<_> = mounted
+        .into_iter()
+        .map(|place| Mount::adopt(&vault, place))
+        .collect();
     codes.sort();
     assert_eq!(codes, [Some(0), Some(10)]);
     assert_eq!(mounts.len(), 1);
@@ -192,7 +238,10 @@ fn a_read_only_mount_is_not_taken_for_the_one_before_it() {
         .arg(vault.passphrase_file());
     run(&mut command).ok();
     let mount = Mount::adopt(&vault, other.clone());
-    assert_eq!(vault.info()["mounted"]["mountpoint"].as_str(), other.to_str());
+    assert_eq!(
+        vault.info()["mounted"]["mountpoint"].as_str(),
+        other.to_str()
+    );
     mount.umount();
 }
 
@@ -228,7 +277,10 @@ fn a_mount_point_is_an_empty_directory_that_is_free() {
 
     let other = Vault::new();
     let taken = other.mount();
-    mount(taken.path()).refused(8, &["is a mount point already", "fuse.wardfs", "wardfs umount"]);
+    mount(taken.path()).refused(
+        8,
+        &["is a mount point already", "fuse.wardfs", "wardfs umount"],
+    );
     taken.umount();
 }
 
@@ -290,7 +342,10 @@ fn a_busy_mount_stays_and_its_users_are_listed() {
         format!("process {} (sleep): working directory", resident.0.id()),
         format!("process {} (tail): ", reader.0.id()),
     );
-    umount(&mount, &[]).refused(13, &["is in use by", &first, &second, "open file", "--lazy"]);
+    umount(&mount, &[]).refused(
+        13,
+        &["is in use by", &first, &second, "open file", "--lazy"],
+    );
     assert!(is_mounted(mount.path()));
     fs::read(mount.join("f")).expect("still served");
     drop((resident, reader));
@@ -304,7 +359,10 @@ fn a_mapping_and_a_running_program_are_uses_too() {
     fs::copy("/bin/sleep", mount.join("sleeper")).expect("room");
     fs::set_permissions(mount.join("sleeper"), fs::Permissions::from_mode(0o755)).expect("ours");
     let program = Background::spawn(mount.join("sleeper"), &["1000"], std::path::Path::new("/"));
-    let line = format!("process {} (sleeper): running program, mapped file", program.0.id());
+    let line = format!(
+        "process {} (sleeper): running program, mapped file",
+        program.0.id()
+    );
     wait_until("it runs", || {
         fs::read_to_string(format!("/proc/{}/comm", program.0.id())).is_ok_and(|c| c == "sleeper\n")
     });
@@ -363,7 +421,10 @@ fn umount_takes_only_wardfs_mounts_and_names_the_others() {
 fn umount_finds_the_mount_by_a_relative_path_and_through_a_link() {
     let vault = Vault::new();
     let mount = vault.mount();
-    run(wardfs().args(["umount", "mnt/"]).current_dir(vault.dir().path())).ok();
+    run(wardfs()
+        .args(["umount", "mnt/"])
+        .current_dir(vault.dir().path()))
+    .ok();
     mount.wait_until_gone();
     let link = vault.dir().join("link");
     std::os::unix::fs::symlink(vault.mountpoint(), &link).expect("writable");
@@ -398,7 +459,10 @@ fn term_int_and_hup_unmount_cleanly() {
         mount.signal(signal);
         mount.wait_until_gone();
         let again = vault.mount();
-        assert_eq!(fs::read_to_string(again.join("f")).expect("it is there"), signal);
+        assert_eq!(
+            fs::read_to_string(again.join("f")).expect("it is there"),
+            signal
+        );
         again.umount();
     }
 }
@@ -415,15 +479,22 @@ fn a_signal_detaches_a_busy_mount_and_the_last_user_ends_the_daemon() {
     drop(open);
     mount.wait_until_gone();
     let log = fs::read_to_string(log).expect("it was written");
-    assert!(log.contains(&format!("in use by process {}", std::process::id())), "{log}");
+    assert!(
+        log.contains(&format!("in use by process {}", std::process::id())),
+        "{log}"
+    );
     assert!(log.contains("detaching "), "{log}");
 }
 
 #[test]
 fn in_the_foreground_it_stays_and_a_signal_ends_it() {
     let vault = Vault::new();
-    let mut child =
-        vault.mount_command().arg("-f").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = vault
+        .mount_command()
+        .arg("-f")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     wait_until("it is mounted", || is_mounted(&vault.mountpoint()));
     let mount = Mount::adopt(&vault, vault.mountpoint());
     assert_eq!(mount.pid(), child.id());
@@ -439,10 +510,17 @@ fn the_daemon_lets_go_of_the_terminal_the_directory_and_the_standard_streams() {
     let vault = Vault::new();
     let mount = vault.mount();
     let process = format!("/proc/{}", mount.pid());
-    assert_eq!(fs::read_link(format!("{process}/cwd")).expect("root reads it").to_str(), Some("/"));
+    assert_eq!(
+        fs::read_link(format!("{process}/cwd"))
+            .expect("root reads it")
+            .to_str(),
+        Some("/")
+    );
     for fd in 0..3 {
         assert_eq!(
-            fs::read_link(format!("{process}/fd/{fd}")).expect("root reads it").to_str(),
+            fs::read_link(format!("{process}/fd/{fd}"))
+                .expect("root reads it")
+                .to_str(),
             Some("/dev/null")
         );
     }
@@ -463,14 +541,21 @@ fn the_daemon_cannot_be_dumped_and_may_open_all_the_files_it_is_allowed() {
     let mount = vault.mount();
     let limits = fs::read_to_string(format!("/proc/{}/limits", mount.pid())).expect("it runs");
     let limit = |name: &str| -> Vec<String> {
-        let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("a limit");
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .expect("a limit");
         line.split_whitespace().take(2).map(str::to_owned).collect()
     };
     assert_eq!(limit("Max core file size"), ["0", "0"]);
     let files = limit("Max open files");
     assert_eq!(files[0], files[1]);
     let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).expect("it runs");
-    let locked = status.lines().find_map(|line| line.strip_prefix("VmLck:")).expect("VmLck").trim();
+    let locked = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmLck:"))
+        .expect("VmLck")
+        .trim();
     assert_ne!(locked, "0 kB", "keys are in locked memory");
     mount.umount();
 }
@@ -486,7 +571,12 @@ fn closed_standard_streams_do_no_harm() {
         vault.passphrase_file().display(),
     );
     assert_eq!(
-        Command::new("/bin/sh").arg("-c").arg(line).status().expect("it starts").code(),
+        Command::new("/bin/sh")
+            .arg("-c")
+            .arg(line)
+            .status()
+            .expect("it starts")
+            .code(),
         Some(0)
     );
     let mount = Mount::adopt(&vault, vault.mountpoint());
@@ -509,11 +599,24 @@ fn a_log_file_tells_when_it_was_mounted_and_unmounted_and_is_private() {
     let vault = Vault::new();
     let log = vault.dir().join("log");
     let mut command = vault.mount_command();
-    run(command.args(["--log-file", "log"]).current_dir(vault.dir().path())).ok();
+    run(command
+        .args(["--log-file", "log"])
+        .current_dir(vault.dir().path()))
+    .ok();
     Mount::adopt(&vault, vault.mountpoint()).umount();
     let text = fs::read_to_string(&log).expect("it was written");
-    assert!(text.contains("info: mounted ") && text.contains("info: unmounted "), "{text}");
-    assert_eq!(fs::metadata(&log).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert!(
+        text.contains("info: mounted ") && text.contains("info: unmounted "),
+        "{text}"
+    );
+    assert_eq!(
+        fs::metadata(&log)
+            .expect("it is there")
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
     run(vault.mount_command().args(["--log-file", "/no/such/log"]))
         .refused(1, &["log file /no/such/log"]);
 }
@@ -552,12 +655,18 @@ fn passwd_works_while_the_vault_is_mounted() {
         .arg("--passphrase-file")
         .arg(vault.passphrase_file());
     run(command.arg("--new-passphrase-file").arg(&new)).ok();
-    assert_eq!(fs::read_to_string(mount.join("f")).expect("still served"), "x");
+    assert_eq!(
+        fs::read_to_string(mount.join("f")).expect("still served"),
+        "x"
+    );
     mount.umount();
     run(&mut vault.mount_command()).refused(6, &["wrong passphrase"]);
     fs::copy(new, vault.passphrase_file()).expect("room");
     let mount = vault.mount();
-    assert_eq!(fs::read_to_string(mount.join("f")).expect("the same content"), "x");
+    assert_eq!(
+        fs::read_to_string(mount.join("f")).expect("the same content"),
+        "x"
+    );
     mount.umount();
 }
 
@@ -570,7 +679,8 @@ fn a_mount_from_the_second_header_copy_warns_and_mends_the_first() {
     let ran = run(&mut vault.mount_command());
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.stderr.contains("warning: the first copy of the volume header is damaged"),
+        ran.stderr
+            .contains("warning: the first copy of the volume header is damaged"),
         "{ran:?}"
     );
     Mount::adopt(&vault, vault.mountpoint()).umount();
@@ -583,7 +693,10 @@ fn a_header_changed_without_the_key_is_refused() {
     for name in ["~wardfs/volume", "~wardfs/volume.bak"] {
         let path = vault.path().join(name);
         let mut bytes = fs::read(&path).expect("a header");
-        let at = bytes.windows(8).position(|w| w == b"original").expect("the label is readable");
+        let at = bytes
+            .windows(8)
+            .position(|w| w == b"original")
+            .expect("the label is readable");
         bytes[at] = b'O';
         let end = bytes.len() - 32;
         let checksum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes[..end]);

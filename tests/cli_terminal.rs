@@ -23,7 +23,11 @@ fn init(dir: &TempDir) -> Terminal {
 }
 
 fn mount(vault: &Vault) -> Terminal {
-    program(&["mount".as_ref(), vault.path().as_os_str(), vault.mountpoint().as_os_str()])
+    program(&[
+        "mount".as_ref(),
+        vault.path().as_os_str(),
+        vault.mountpoint().as_os_str(),
+    ])
 }
 
 #[test]
@@ -129,9 +133,10 @@ fn the_process_that_asks_ends_with_the_one_that_was_started() {
     let mut terminal = mount(&vault);
     terminal.expect("Passphrase for ");
     let mine = processes_about(&vault);
-    let started = mine
-        .iter()
-        .find(|process| mine.iter().any(|p| p.parent == process.pid && p.name == process.name));
+    let started = mine.iter().find(|process| {
+        mine.iter()
+            .any(|p| p.parent == process.pid && p.name == process.name)
+    });
     let started = started.expect("it has forked").pid.to_string();
     common::run(Command::new("kill").args(["-s", "TERM", &started])).ok();
     common::wait_until("both have ended", || processes_about(&vault).is_empty());
@@ -155,13 +160,23 @@ fn processes_about(vault: &Vault) -> Vec<Process> {
             .any(|argument| argument == path.as_os_str().as_bytes())
             .then_some(())?;
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let field =
-            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
+        };
         let parent = field("PPid:")?.parse().ok()?;
-        Some(Process { pid, parent, name: field("Name:")?.to_owned() })
+        Some(Process {
+            pid,
+            parent,
+            name: field("Name:")?.to_owned(),
+        })
     };
     let entries = fs::read_dir("/proc").expect("procfs is mounted").flatten();
-    entries.filter_map(|entry| about(entry.file_name().to_str()?.parse().ok()?)).collect()
+    entries
+        .filter_map(|entry| about(entry.file_name().to_str()?.parse().ok()?))
+        .collect()
 }
 
 #[test]
@@ -179,7 +194,11 @@ fn a_vault_in_use_is_told_before_anybody_types() {
     let vault = Vault::new();
     let mounted = vault.mount();
     let other = vault.dir().dir("other");
-    let mut terminal = program(&["mount".as_ref(), vault.path().as_os_str(), other.as_os_str()]);
+    let mut terminal = program(&[
+        "mount".as_ref(),
+        vault.path().as_os_str(),
+        other.as_os_str(),
+    ]);
     terminal.expect("is already mounted at");
     assert_eq!(terminal.finish().0.code(), Some(10));
     mounted.umount();

@@ -27,6 +27,9 @@ pub struct Cli {
     pub verb: Verb,
 
     /// Say more about what happens; twice for debugging
+    ///
+    /// What is logged can be told more finely by the environment variable WARDFS_LOG, for example
+    /// WARDFS_LOG=wardfs::store=debug. Names and content of files are never logged.
     #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
     verbose: u8,
 
@@ -56,15 +59,22 @@ pub enum Verbosity {
     Debug,
 }
 
+/// Who reads the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The person at the terminal.
+    Present,
+    /// Somebody who was not there, and needs to be told more.
+    Later,
+}
+
 impl Verbosity {
-    /// A daemon's log is read later by somebody who was not there, so it says more than a terminal.
-    pub fn level(self, daemon: bool) -> LevelFilter {
-        match self {
-            Self::Quiet => LevelFilter::Error,
-            Self::Normal if daemon => LevelFilter::Info,
-            Self::Normal => LevelFilter::Warn,
-            Self::Verbose => LevelFilter::Info,
-            Self::Debug => LevelFilter::Debug,
+    pub fn level(self, reader: Reader) -> LevelFilter {
+        match (self, reader) {
+            (Self::Quiet, _) => LevelFilter::Error,
+            (Self::Normal, Reader::Present) => LevelFilter::Warn,
+            (Self::Normal, Reader::Later) | (Self::Verbose, _) => LevelFilter::Info,
+            (Self::Debug, _) => LevelFilter::Debug,
         }
     }
 }
@@ -118,7 +128,10 @@ mod tests {
     #[test]
     fn examples_are_not_wrapped() {
         for verb in Cli::command().get_subcommands() {
-            let examples = verb.get_after_long_help().expect("tested above").to_string();
+            let examples = verb
+                .get_after_long_help()
+                .expect("tested above")
+                .to_string();
             for line in examples.lines() {
                 assert!(line.chars().count() <= 100, "{}: {line}", verb.get_name());
             }

@@ -93,8 +93,10 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
             ciphers.push(speed);
             Ok(())
         })?;
-        let key_derivation =
-            DERIVATIONS.map(derivation_time).into_iter().collect::<Result<_, _>>()?;
+        let key_derivation = DERIVATIONS
+            .map(derivation_time)
+            .into_iter()
+            .collect::<Result<_, _>>()?;
         return print_json(&Results {
             default_cipher: Cipher::preferred().name(),
             ciphers,
@@ -122,7 +124,12 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     ))?;
     print("Key derivation:      memory  passes  lanes  seconds for each try\n")?;
     for cost in DERIVATIONS {
-        let DerivationTime { memory_kib, time, lanes, seconds } = derivation_time(cost)?;
+        let DerivationTime {
+            memory_kib,
+            time,
+            lanes,
+            seconds,
+        } = derivation_time(cost)?;
         let seconds = seconds.map_or_else(|| "too little memory".to_owned(), |s| format!("{s:.2}"));
         print(&format!(
             "  {:<14} {:>6} MiB  {time:>6}  {lanes:>5}  {seconds}\n",
@@ -139,7 +146,10 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 /// Keys of a volume that exists only here.
 fn throwaway_keys() -> Arc<VolumeKeys> {
     let epoch = Epoch(0);
-    let keyring = Keyring { current: epoch, roots: vec![new_content_root(epoch)] };
+    let keyring = Keyring {
+        current: epoch,
+        roots: vec![new_content_root(epoch)],
+    };
     Arc::new(VolumeKeys::new(&VolumeKey::generate(), keyring))
 }
 
@@ -171,11 +181,20 @@ fn cipher_speed(
     let seal = per_second(time, || {
         rand::fill(&mut random);
         number += 1;
-        file.seal(ChunkNo(number), WriteSeq(number), flags, &random, &plain, &mut sealed);
+        file.seal(
+            ChunkNo(number),
+            WriteSeq(number),
+            flags,
+            &random,
+            &plain,
+            &mut sealed,
+        );
         black_box(&sealed);
         true
     });
-    let open = per_second(time, || file.open(ChunkNo(number), &sealed, &mut plain).is_ok());
+    let open = per_second(time, || {
+        file.open(ChunkNo(number), &sealed, &mut plain).is_ok()
+    });
     let mib = chunk_size as f64 / f64::from(1 << 20);
     let rate = |chunks: Option<f64>| chunks.map(|n| n * mib).ok_or_else(broken);
     Ok(CipherSpeed {
@@ -195,18 +214,30 @@ fn name_speed(keys: &VolumeKeys, time: Duration) -> Result<NameSpeed, Failure> {
     });
     let open = per_second(time, || keys.names().open(&dir, entry.as_ref()).is_ok());
     let microseconds = |rate: Option<f64>| rate.map(|n| 1e6 / n).ok_or_else(broken);
-    Ok(NameSpeed { seal: microseconds(seal)?, open: microseconds(open)? })
+    Ok(NameSpeed {
+        seal: microseconds(seal)?,
+        open: microseconds(open)?,
+    })
 }
 
 fn derivation_time((memory_mib, time): (u32, u32)) -> Result<DerivationTime, Failure> {
     let lanes = std::thread::available_parallelism().map_or(1, |n| n.get().min(4) as u32);
-    let params = Argon2Params { memory_kib: memory_mib * 1024, time, lanes };
+    let params = Argon2Params {
+        memory_kib: memory_mib * 1024,
+        time,
+        lanes,
+    };
     let seconds = match params.measure() {
         Ok(took) => Some(took.as_secs_f64()),
         Err(KdfError::Memory { .. } | KdfError::Refused { .. }) => None,
         Err(e) => return Err(Failure::new(Exit::Failed, e.to_string())),
     };
-    Ok(DerivationTime { memory_kib: params.memory_kib, time, lanes, seconds })
+    Ok(DerivationTime {
+        memory_kib: params.memory_kib,
+        time,
+        lanes,
+        seconds,
+    })
 }
 
 /// How often `work` is done in a second; `None` as soon as it fails once.
@@ -231,5 +262,8 @@ fn per_second(at_least: Duration, mut work: impl FnMut() -> bool) -> Option<f64>
 }
 
 fn broken() -> Failure {
-    Failure::new(Exit::Failed, "what was sealed cannot be opened: this machine computes wrongly")
+    Failure::new(
+        Exit::Failed,
+        "what was sealed cannot be opened: this machine computes wrongly",
+    )
 }

@@ -46,7 +46,10 @@ impl Daemon {
 
     /// Ends it the hard way.
     pub fn kill(&self) -> io::Result<()> {
-        Ok(rustix::process::pidfd_send_signal(&self.process, Signal::KILL)?)
+        Ok(rustix::process::pidfd_send_signal(
+            &self.process,
+            Signal::KILL,
+        )?)
     }
 
     /// Waits until the process has ended. Answers whether it has.
@@ -78,7 +81,12 @@ pub fn flock_holder(file: &Path) -> Option<u32> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let (kind, _, _, pid) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+        let (kind, _, _, pid) = (
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+            fields.next()?,
+        );
         (kind == "FLOCK" && fields.next()? == id).then(|| pid.parse().ok())?
     })
 }
@@ -98,18 +106,30 @@ fn processes() -> impl Iterator<Item = u32> {
 }
 
 fn thread_names(pid: u32) -> impl Iterator<Item = String> {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     threads.filter_map(|thread| {
-        Some(fs::read_to_string(thread.path().join("comm")).ok()?.trim_end().to_owned())
+        Some(
+            fs::read_to_string(thread.path().join("comm"))
+                .ok()?
+                .trim_end()
+                .to_owned(),
+        )
     })
 }
 
 /// Who runs a process. Not the owner of its directory in /proc: that is root for a process that is not dumpable.
 fn owner(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok())
+    status.lines().find_map(|line| {
+        line.strip_prefix("Uid:")?
+            .split_ascii_whitespace()
+            .next()?
+            .parse()
+            .ok()
+    })
 }
 
 #[cfg(test)]
@@ -119,7 +139,14 @@ mod tests {
 
     #[test]
     fn a_thread_name_fits_into_the_kernels_15_bytes() {
-        assert!(thread_name(Dev { major: 0, minor: (1 << 20) - 1 }).len() <= 15);
+        assert!(
+            thread_name(Dev {
+                major: 0,
+                minor: (1 << 20) - 1
+            })
+            .len()
+                <= 15
+        );
     }
 
     #[test]

@@ -58,7 +58,10 @@ impl Exit {
     }
 
     pub fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.iter().copied().find(|exit| exit.number() == number)
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|exit| exit.number() == number)
     }
 }
 
@@ -76,7 +79,9 @@ impl Termination for Exit {
 
 /// The table for `wardfs --help`.
 pub fn table() -> String {
-    let rows = Exit::ALL.iter().map(|exit| format!("  {exit:>3}  {}\n", exit.meaning()));
+    let rows = Exit::ALL
+        .iter()
+        .map(|exit| format!("  {exit:>3}  {}\n", exit.meaning()));
     format!("Exit codes:\n{}", rows.collect::<String>())
 }
 

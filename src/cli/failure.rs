@@ -24,7 +24,11 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), advice: None }
+        Self {
+            exit,
+            message: message.into(),
+            advice: None,
+        }
     }
 
     /// What the user can do about it; a whole sentence.

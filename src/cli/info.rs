@@ -63,7 +63,11 @@ struct SlotInfo {
 #[derive(Debug, Serialize)]
 #[serde(tag = "algorithm", rename_all = "kebab-case")]
 enum KdfInfo {
-    Argon2id { memory_kib: u32, time: u32, lanes: u32 },
+    Argon2id {
+        memory_kib: u32,
+        time: u32,
+        lanes: u32,
+    },
     HkdfSha256,
 }
 
@@ -82,8 +86,17 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
     if locked.used_backup() {
         warn("the first copy of the volume header is damaged; this is the second one");
     }
-    let info = Info::of(&vault, locked.header(), locked.used_backup(), mounted_by(&vault)?);
-    if args.json { print_json(&info) } else { print(&text(&info, locked.header())) }
+    let info = Info::of(
+        &vault,
+        locked.header(),
+        locked.used_backup(),
+        mounted_by(&vault)?,
+    );
+    if args.json {
+        print_json(&info)
+    } else {
+        print(&text(&info, locked.header()))
+    }
 }
 
 impl Info {
@@ -142,7 +155,12 @@ fn mounted_by(vault: &Path) -> Result<Option<MountedBy>, Failure> {
 impl MountedBy {
     fn of(holder: Option<Holder>) -> Self {
         let Some(holder) = holder else {
-            return Self { pid: None, host: None, mountpoint: None, since: None };
+            return Self {
+                pid: None,
+                host: None,
+                mountpoint: None,
+                since: None,
+            };
         };
         let since = i64::try_from(holder.since).ok().filter(|&since| since > 0);
         Self {
@@ -154,21 +172,37 @@ impl MountedBy {
     }
 
     fn text(&self) -> String {
-        let Some(pid) = self.pid else { return "yes, by an unknown process".to_owned() };
+        let Some(pid) = self.pid else {
+            return "yes, by an unknown process".to_owned();
+        };
         let place = match &self.mountpoint {
             Some(mountpoint) => format!("at {}", mountpoint.display()),
             None => "in use".to_owned(),
         };
-        let host = self.host.as_deref().map(|host| format!(" on {host}")).unwrap_or_default();
-        let since =
-            self.since.as_deref().map(|since| format!(", since {since}")).unwrap_or_default();
+        let host = self
+            .host
+            .as_deref()
+            .map(|host| format!(" on {host}"))
+            .unwrap_or_default();
+        let since = self
+            .since
+            .as_deref()
+            .map(|since| format!(", since {since}"))
+            .unwrap_or_default();
         format!("{place}, by process {pid}{host}{since}")
     }
 }
 
 fn text(info: &Info, header: &VolumeHeader) -> String {
-    let label = if info.label.is_empty() { "none".to_owned() } else { printable(&info.label) };
-    let mounted = info.mounted.as_ref().map_or_else(|| "no".to_owned(), MountedBy::text);
+    let label = if info.label.is_empty() {
+        "none".to_owned()
+    } else {
+        printable(&info.label)
+    };
+    let mounted = info
+        .mounted
+        .as_ref()
+        .map_or_else(|| "no".to_owned(), MountedBy::text);
     let mut text = format!("{}\n", info.vault.display());
     text += &rows(&[
         ("uuid", info.uuid.clone()),
@@ -211,14 +245,27 @@ fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
 /// Text of the header is not verified, so it must not move the cursor either.
 fn printable(text: &str) -> String {
     text.chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
         .collect()
 }
 
 /// In the usual groups of 8-4-4-4-12 hexadecimal digits.
 pub fn uuid(id: &VolumeId) -> String {
     let hex = data_encoding::HEXLOWER.encode(&id.0);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]

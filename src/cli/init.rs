@@ -60,7 +60,12 @@ pub struct InitArgs {
     chunk_size: u32,
 
     /// A name for the vault, stored readable for everybody
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     label: String,
 
     /// Accept a key derivation with less than 64 MiB of memory
@@ -121,12 +126,22 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
     harden_process();
     refuse_used_directory(&args.vault)?;
     if args.label.len() > crate::format::slot::MAX_LABEL {
-        return Err(Failure::new(Exit::Usage, "the label is longer than 255 bytes"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "the label is longer than 255 bytes",
+        ));
     }
-    let weak = if args.force { Weak::Accept } else { Weak::Refuse };
+    let weak = if args.force {
+        Weak::Accept
+    } else {
+        Weak::Refuse
+    };
     // What is out of bounds is refused before anybody types a passphrase twice.
     let chosen = args.kdf.choose(weak)?;
-    let secret = args.secret.plan(Role::New).collect(&args.vault.display().to_string())?;
+    let secret = args
+        .secret
+        .plan(Role::New)
+        .collect(&args.vault.display().to_string())?;
     let params = InitParams {
         cipher: match args.cipher {
             CipherChoice::Auto => Cipher::preferred(),
@@ -141,7 +156,14 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let header = volume::init(&args.vault, &params, &secret)
         .map_err(|e| Failure::volume(&args.vault, &e))?;
     // Nearly all of it is the key derivation.
-    report(args, &params, chosen.reason, &header, begin.elapsed(), verbosity)
+    report(
+        args,
+        &params,
+        chosen.reason,
+        &header,
+        begin.elapsed(),
+        verbosity,
+    )
 }
 
 /// Before any secret is asked for; `init` in the store checks again.
@@ -149,20 +171,26 @@ fn refuse_used_directory(vault: &Path) -> Result<(), Failure> {
     let shown = vault.display();
     match fs::read_dir(vault).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
-        Ok(false) if vault.join("~wardfs").exists() => {
-            Err(Failure::new(Exit::NotEmpty, format!("{shown} is a vault already"))
-                .advise(format!("To look at it: wardfs info {shown}")))
-        }
+        Ok(false) if vault.join("~wardfs").exists() => Err(Failure::new(
+            Exit::NotEmpty,
+            format!("{shown} is a vault already"),
+        )
+        .advise(format!("To look at it: wardfs info {shown}"))),
         Ok(false) => Err(Failure::volume(vault, &volume::VolumeError::NotEmpty)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let parent =
-                vault.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent = vault
+                .parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             if parent.is_dir() {
                 return Ok(());
             }
             let parent = parent.display();
-            Err(Failure::new(Exit::Failed, format!("cannot make {shown}: {parent} does not exist"))
-                .advise(format!("To make it: mkdir -p {parent}")))
+            Err(Failure::new(
+                Exit::Failed,
+                format!("cannot make {shown}: {parent} does not exist"),
+            )
+            .advise(format!("To make it: mkdir -p {parent}")))
         }
         Err(e) => Err(Failure::io(format!("make a vault in {shown}"), &e)),
     }
@@ -202,16 +230,28 @@ fn report(
     }
     table.push((
         "cipher",
-        format!("{} ({})", params.cipher, cipher_reason(args.cipher, params.cipher)),
+        format!(
+            "{} ({})",
+            params.cipher,
+            cipher_reason(args.cipher, params.cipher)
+        ),
     ));
     table.push((
         "chunk size",
-        format!("{} ({})", binary_size(params.chunk_size.into()), chunk_reason(args)),
+        format!(
+            "{} ({})",
+            binary_size(params.chunk_size.into()),
+            chunk_reason(args)
+        ),
     ));
     table.push(("secret", slot.kind.to_string()));
     table.push((
         "derivation",
-        format!("{} ({})", kdf::describe(&params.kdf), kdf_reason(reason, took)),
+        format!(
+            "{} ({})",
+            kdf::describe(&params.kdf),
+            kdf_reason(reason, took)
+        ),
     ));
     print(&format!(
         "Made the vault {shown}\n{}To mount it: wardfs mount {shown} MOUNTPOINT\n",
@@ -232,7 +272,11 @@ fn cipher_reason(choice: CipherChoice, cipher: Cipher) -> &'static str {
 }
 
 fn chunk_reason(args: &InitArgs) -> &'static str {
-    if args.chunk_size == 4096 { "suits most uses" } else { "as told" }
+    if args.chunk_size == 4096 {
+        "suits most uses"
+    } else {
+        "as told"
+    }
 }
 
 fn kdf_reason(reason: Reason, took: Duration) -> String {
@@ -259,7 +303,13 @@ mod tests {
     #[test]
     fn a_cipher_is_named_or_left_to_the_program() {
         assert_eq!(cipher("auto"), Ok(CipherChoice::Auto));
-        assert_eq!(cipher("xaes-256-gcm"), Ok(CipherChoice::Told(Cipher::Xaes256Gcm)));
-        assert_eq!(cipher("rot13"), Err("use auto, xaes-256-gcm or xchacha20-poly1305".to_owned()));
+        assert_eq!(
+            cipher("xaes-256-gcm"),
+            Ok(CipherChoice::Told(Cipher::Xaes256Gcm))
+        );
+        assert_eq!(
+            cipher("rot13"),
+            Err("use auto, xaes-256-gcm or xchacha20-poly1305".to_owned())
+        );
     }
 }

@@ -59,10 +59,17 @@ impl KdfArgs {
     pub fn choose(&self, weak: Weak) -> Result<Chosen, Failure> {
         if self.kdf_memory.is_none() && self.kdf_time.is_none() && self.kdf_parallel.is_none() {
             let params = Argon2Params::calibrate(TARGET).map_err(|e| unaffordable(&e))?;
-            return Ok(Chosen { params, reason: Reason::Measured });
+            return Ok(Chosen {
+                params,
+                reason: Reason::Measured,
+            });
         }
         let memory_kib = match self.kdf_memory {
-            None => Argon2Params::calibrate(TARGET).map_err(|e| unaffordable(&e))?.memory_kib,
+            None => {
+                Argon2Params::calibrate(TARGET)
+                    .map_err(|e| unaffordable(&e))?
+                    .memory_kib
+            }
             Some(bytes) => u32::try_from(bytes / 1024).unwrap_or(u32::MAX),
         };
         let params = Argon2Params {
@@ -86,7 +93,10 @@ impl KdfArgs {
                 "Memory 8M to 4G, passes 1 to 64, lanes 1 to 16, memory times passes at most 16G.",
             )
         })?;
-        Ok(Chosen { params, reason: Reason::Told })
+        Ok(Chosen {
+            params,
+            reason: Reason::Told,
+        })
     }
 }
 
@@ -111,10 +121,13 @@ mod tests {
     use super::*;
 
     fn told(memory: u64, weak: Weak) -> Result<Argon2Params, Exit> {
-        KdfArgs { kdf_memory: Some(memory), ..KdfArgs::default() }
-            .choose(weak)
-            .map(|c| c.params)
-            .map_err(|f| f.exit)
+        KdfArgs {
+            kdf_memory: Some(memory),
+            ..KdfArgs::default()
+        }
+        .choose(weak)
+        .map(|c| c.params)
+        .map_err(|f| f.exit)
     }
 
     #[test]
@@ -122,7 +135,11 @@ mod tests {
         assert_eq!(told(32 << 20, Weak::Refuse), Err(Exit::Usage));
         assert_eq!(
             told(32 << 20, Weak::Accept),
-            Ok(Argon2Params { memory_kib: 32 * 1024, time: 3, lanes: 4 })
+            Ok(Argon2Params {
+                memory_kib: 32 * 1024,
+                time: 3,
+                lanes: 4
+            })
         );
         assert!(told(64 << 20, Weak::Refuse).is_ok());
     }
@@ -136,7 +153,11 @@ mod tests {
 
     #[test]
     fn the_description_counts_in_english() {
-        let params = Argon2Params { memory_kib: 65536, time: 1, lanes: 2 };
+        let params = Argon2Params {
+            memory_kib: 65536,
+            time: 1,
+            lanes: 2,
+        };
         assert_eq!(describe(&params), "Argon2id, 64 MiB, 1 pass, 2 lanes");
     }
 }

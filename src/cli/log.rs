@@ -41,7 +41,9 @@ pub enum Destination {
 pub fn start(level: LevelFilter) {
     let told = std::env::var_os(ENVIRONMENT).is_some();
     let mut builder = env_logger::Builder::new();
-    builder.format(write_record).target(env_logger::Target::Pipe(Box::new(Output)));
+    builder
+        .format(write_record)
+        .target(env_logger::Target::Pipe(Box::new(Output)));
     if told {
         builder.parse_env(ENVIRONMENT);
     } else {
@@ -74,7 +76,11 @@ pub fn raise(level: LevelFilter) {
 /// Opens a log file for appending; made with mode 0600.
 pub fn open_file(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
-    File::options().append(true).create(true).mode(0o600).open(path)
+    File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// Keeps what may hold plaintext names out of every sink.
@@ -124,7 +130,12 @@ fn write_record(buffer: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
                 Level::Info => 6,
                 Level::Debug | Level::Trace => 7,
             };
-            write!(buffer, "<{}>wardfs[{pid}]: {word}: {}", FACILITY | severity, record.args())
+            write!(
+                buffer,
+                "<{}>wardfs[{pid}]: {word}: {}",
+                FACILITY | severity,
+                record.args()
+            )
         }
         Sink::Nowhere => Ok(()),
     }

@@ -25,14 +25,14 @@ mod version;
 
 use clap::Parser;
 
-use args::{Cli, Verb};
+use args::{Cli, Reader, Verb};
 use exit::Exit;
 
 /// Runs the command line of this process.
 pub fn main() -> Exit {
     let cli = Cli::parse();
     let verbosity = cli.verbosity();
-    log::start(verbosity.level(false));
+    log::start(verbosity.level(Reader::Present));
     let done = match &cli.verb {
         Verb::Init(args) => init::run(args, verbosity),
         Verb::Mount(args) => match mount::run(args, verbosity) {

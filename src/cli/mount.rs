@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::Verbosity;
+use super::args::{Reader, Verbosity};
 use super::exit::Exit;
 use super::failure::{Failure, READ_ONLY, warn};
 use super::log::{self as logging, Destination};
@@ -115,7 +115,9 @@ pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
             // Ctrl-C is for the child, which has the terminal to put in order; this process ends after it.
             let _blocked = signals::block(&[Signal::INT, Signal::QUIT])
                 .map_err(|e| Failure::io("block signals", &e))?;
-            let outcome = child.wait().map_err(|e| Failure::io("wait for the daemon", &e))?;
+            let outcome = child
+                .wait()
+                .map_err(|e| Failure::io("wait for the daemon", &e))?;
             match outcome {
                 Outcome::Ready => Ok(Exit::Success),
                 Outcome::Failed(code) => Ok(Exit::from_number(code).unwrap_or(Exit::Failed)),
@@ -123,9 +125,10 @@ pub fn run(args: &MountArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
                     Exit::Failed,
                     format!("the daemon was ended by signal {signal} before it had mounted"),
                 )),
-                Outcome::Died(None) => {
-                    Err(Failure::new(Exit::Failed, "the daemon ended before it had mounted"))
-                }
+                Outcome::Died(None) => Err(Failure::new(
+                    Exit::Failed,
+                    "the daemon ended before it had mounted",
+                )),
             }
         }
         Forked::Child(report) => Ok(serve_in_background(request, report)),
@@ -149,7 +152,10 @@ impl Request {
         place::apart(&vault, &mountpoint)?;
         place::empty(&mountpoint, caller)?;
         place::fuse_available(caller)?;
-        let secret = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
+        let secret = args
+            .secret
+            .plan(Role::Existing)
+            .for_slots(&locked.header().slots)?;
         let log_file = match &args.log_file {
             None => None,
             Some(path) => {
@@ -160,7 +166,15 @@ impl Request {
             }
         };
         let shown = args.vault.display().to_string();
-        Ok(Self { vault, mountpoint, shown, options, secret, log_file, verbosity })
+        Ok(Self {
+            vault,
+            mountpoint,
+            shown,
+            options,
+            secret,
+            log_file,
+            verbosity,
+        })
     }
 
     fn unlock(&self) -> Result<(Locked, Arc<VolumeKeys>), Failure> {
@@ -210,7 +224,11 @@ impl Request {
                     let failure =
                         Failure::io(format!("lock the vault {}", self.vault.display()), &e);
                     let read_only = e.kind() == io::ErrorKind::ReadOnlyFilesystem;
-                    return Err(if read_only { failure.advise(READ_ONLY) } else { failure });
+                    return Err(if read_only {
+                        failure.advise(READ_ONLY)
+                    } else {
+                        failure
+                    });
                 }
             }
             place::free(&self.vault)?;
@@ -233,21 +251,32 @@ impl Request {
     }
 
     fn log_mounted(&self) {
-        log::info!("mounted {} on {}", self.vault.display(), self.mountpoint.display());
+        log::info!(
+            "mounted {} on {}",
+            self.vault.display(),
+            self.mountpoint.display()
+        );
     }
 }
 
 fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
-    let log_to_file = request.log_file.is_some();
+    let reader = if request.log_file.is_some() {
+        Reader::Later
+    } else {
+        Reader::Present
+    };
     if let Some(file) = request.log_file.take() {
         logging::switch_to(Destination::File(file));
     }
     let serving = request.mount()?;
-    logging::raise(request.verbosity.level(log_to_file));
+    logging::raise(request.verbosity.level(reader));
     request.log_mounted();
     if request.verbosity != Verbosity::Quiet {
         let place = request.mountpoint.display();
-        output::print(&format!("Mounted {} on {place}; Ctrl-C unmounts\n", request.shown))?;
+        output::print(&format!(
+            "Mounted {} on {place}; Ctrl-C unmounts\n",
+            request.shown
+        ))?;
     }
     serving.run()
 }
@@ -264,7 +293,7 @@ fn serve_in_background(mut request: Request, report: daemon::Report) -> Exit {
         }
     };
     logging::switch_to(log_file.map_or(Destination::System, Destination::File));
-    logging::raise(request.verbosity.level(true));
+    logging::raise(request.verbosity.level(Reader::Later));
     if let Err(e) = daemon::detach().and_then(|()| report.ready()) {
         log::error!("cannot go to the background: {e}");
         serving.give_up();

@@ -25,7 +25,9 @@ pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Label and value in two columns.
 pub fn rows(rows: &[(&str, String)]) -> String {
-    rows.iter().map(|(label, value)| format!("  {label:<12} {value}\n")).collect()
+    rows.iter()
+        .map(|(label, value)| format!("  {label:<12} {value}\n"))
+        .collect()
 }
 
 /// Seconds since 1970 as ISO 8601 in UTC.

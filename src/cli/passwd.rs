@@ -57,18 +57,28 @@ pub fn run(args: &PasswdArgs, verbosity: Verbosity) -> Result<(), Failure> {
             "the first copy of the volume header is damaged; the second one is used, and both are written anew",
         );
     }
-    let old = args.secret.plan(Role::Existing).for_slots(&locked.header().slots)?;
+    let old = args
+        .secret
+        .plan(Role::Existing)
+        .for_slots(&locked.header().slots)?;
     let new = args.new_secret.plan();
     old.check_apart_from(&new)?;
     // A wrong old secret is told before the new one is typed twice.
-    let (_, old) =
-        old.try_with(&shown, |secret| locked.unlock(secret).map(drop).map_err(failed))?;
-    let weak = if args.force { Weak::Accept } else { Weak::Refuse };
+    let (_, old) = old.try_with(&shown, |secret| {
+        locked.unlock(secret).map(drop).map_err(failed)
+    })?;
+    let weak = if args.force {
+        Weak::Accept
+    } else {
+        Weak::Refuse
+    };
     let chosen = args.kdf.choose(weak)?;
     let new = new.collect(&shown)?;
     // Read anew: somebody may have changed another slot while the passphrases were typed.
     let mut locked = Locked::open(&vault).map_err(failed)?;
-    let slot = locked.change_secret(&old, &new, chosen.params).map_err(failed)?;
+    let slot = locked
+        .change_secret(&old, &new, chosen.params)
+        .map_err(failed)?;
     if verbosity == Verbosity::Quiet {
         return Ok(());
     }

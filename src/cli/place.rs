@@ -59,8 +59,10 @@ pub fn mountpoint(typed: &Path) -> Result<PathBuf, Failure> {
     let there = mount::mount_at(&path).map_err(|e| Failure::io("read the mount table", &e))?;
     if let Some(there) = there {
         let source = there.source.display();
-        let failure =
-            bad(format!("{shown} is a mount point already ({source}, type {})", there.fs_type));
+        let failure = bad(format!(
+            "{shown} is a mount point already ({source}, type {})",
+            there.fs_type
+        ));
         return Err(if there.fs_type == FS_TYPE {
             failure.advise(format!("To unmount it: wardfs umount {shown}"))
         } else {
@@ -76,8 +78,10 @@ pub fn empty(mountpoint: &Path, caller: Caller) -> Result<(), Failure> {
     if caller != Caller::Root
         && rustix::fs::access(mountpoint, rustix::fs::Access::WRITE_OK).is_err()
     {
-        return Err(bad(format!("the mount point {shown} may not be written to by this user"))
-            .advise("Users other than root mount on directories of their own."));
+        return Err(bad(format!(
+            "the mount point {shown} may not be written to by this user"
+        ))
+        .advise("Users other than root mount on directories of their own."));
     }
     let mut entries = fs::read_dir(mountpoint)
         .map_err(|e| Failure::io(format!("look into the mount point {shown}"), &e))?;
@@ -110,7 +114,10 @@ pub fn apart(vault: &Path, mountpoint: &Path) -> Result<(), Failure> {
 fn is_within(path: &Path, directory: &Path) -> bool {
     let identity = |p: &Path| fs::metadata(p).map(|m| (m.dev(), m.ino())).ok();
     let wanted = identity(directory);
-    wanted.is_some() && path.ancestors().any(|ancestor| identity(ancestor) == wanted)
+    wanted.is_some()
+        && path
+            .ancestors()
+            .any(|ancestor| identity(ancestor) == wanted)
 }
 
 /// That no other process serves the vault.
@@ -118,7 +125,10 @@ pub fn free(vault: &Path) -> Result<(), Failure> {
     match VaultLock::holder(vault) {
         Ok(None) => Ok(()),
         Ok(Some(holder)) => Err(in_use(vault, holder)),
-        Err(e) => Err(Failure::io(format!("see whether {} is mounted", vault.display()), &e)),
+        Err(e) => Err(Failure::io(
+            format!("see whether {} is mounted", vault.display()),
+            &e,
+        )),
     }
 }
 
@@ -126,7 +136,10 @@ pub fn free(vault: &Path) -> Result<(), Failure> {
 pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
     let vault_shown = vault.display();
     let Some(holder) = holder(vault, note) else {
-        return Failure::new(Exit::InUse, format!("{vault_shown} is in use by another process"));
+        return Failure::new(
+            Exit::InUse,
+            format!("{vault_shown} is in use by another process"),
+        );
     };
     let place = match &holder.mountpoint {
         Some(mountpoint) => format!("mounted at {}", mountpoint.display()),
@@ -142,9 +155,10 @@ pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
     );
     let failure = Failure::new(Exit::InUse, message);
     match holder.mountpoint {
-        Some(mountpoint) => {
-            failure.advise(format!("To unmount it there: wardfs umount {}", mountpoint.display()))
-        }
+        Some(mountpoint) => failure.advise(format!(
+            "To unmount it there: wardfs umount {}",
+            mountpoint.display()
+        )),
         None => failure,
     }
 }
@@ -152,13 +166,18 @@ pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
 /// Who holds the vault's lock: what the kernel knows, completed by the note in the vault. A read-only mount leaves no
 /// note, and then the note is of an earlier mount. Of a holder on another machine there is only the note.
 pub fn holder(vault: &Path, note: Option<Holder>) -> Option<Holder> {
-    let Some(pid) = daemons::flock_holder(&VaultLock::path(vault)) else { return note };
+    let Some(pid) = daemons::flock_holder(&VaultLock::path(vault)) else {
+        return note;
+    };
     if note.as_ref().is_some_and(|note| note.pid == pid) {
         return note;
     }
     Some(Holder {
         pid,
-        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        host: rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned(),
         mountpoint: daemons::mount_of(pid).map(|mount| mount.mountpoint),
         since: 0,
     })
@@ -192,7 +211,9 @@ pub fn caller() -> Caller {
         return Caller::Root;
     }
     let config = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
-    Caller::User { may_allow_other: config.lines().any(|line| line.trim() == "user_allow_other") }
+    Caller::User {
+        may_allow_other: config.lines().any(|line| line.trim() == "user_allow_other"),
+    }
 }
 
 #[cfg(test)]
@@ -214,9 +235,21 @@ mod tests {
             words(&outer, &sibling),
         ];
         fs::remove_dir_all(&base).expect("it was made above");
-        assert!(results[0].as_ref().is_err_and(|e| e.contains("below the mount point")));
-        assert!(results[1].as_ref().is_err_and(|e| e.contains("inside the vault")));
-        assert!(results[2].as_ref().is_err_and(|e| e.contains("its own mount point")));
+        assert!(
+            results[0]
+                .as_ref()
+                .is_err_and(|e| e.contains("below the mount point"))
+        );
+        assert!(
+            results[1]
+                .as_ref()
+                .is_err_and(|e| e.contains("inside the vault"))
+        );
+        assert!(
+            results[2]
+                .as_ref()
+                .is_err_and(|e| e.contains("its own mount point"))
+        );
         assert_eq!(results[3], Ok(()));
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::failure::{Failure, warn};
-use super::source::{self, Passphrase, Source};
+use super::source::{self, Passphrase, Source, Told};
 use crate::format::slot::{Slot, SlotKind};
 use crate::keys::secret::SlotSecret;
 use crate::sys::terminal::Terminal;
@@ -83,36 +83,41 @@ pub struct SecretPlan {
 
 impl SecretArgs {
     pub fn plan(&self, role: Role) -> SecretPlan {
-        let told = source::from_options(
-            self.passphrase_file.as_deref(),
-            self.passphrase_fd,
-            self.passphrase_command.as_deref(),
-            self.ask_passphrase,
-        );
-        SecretPlan::new(role, told, self.keyfile.clone(), CREDENTIAL)
+        let told = Told {
+            file: self.passphrase_file.as_deref(),
+            fd: self.passphrase_fd,
+            command: self.passphrase_command.as_deref(),
+            ask: self.ask_passphrase,
+        };
+        SecretPlan::new(role, &told, self.keyfile.clone(), CREDENTIAL)
     }
 }
 
 impl NewSecretArgs {
     pub fn plan(&self) -> SecretPlan {
-        let told = source::from_options(
-            self.new_passphrase_file.as_deref(),
-            self.new_passphrase_fd,
-            self.new_passphrase_command.as_deref(),
-            self.ask_new_passphrase,
-        );
-        SecretPlan::new(Role::New, told, self.new_keyfile.clone(), NEW_CREDENTIAL)
+        let told = Told {
+            file: self.new_passphrase_file.as_deref(),
+            fd: self.new_passphrase_fd,
+            command: self.new_passphrase_command.as_deref(),
+            ask: self.ask_new_passphrase,
+        };
+        SecretPlan::new(Role::New, &told, self.new_keyfile.clone(), NEW_CREDENTIAL)
     }
 }
 
 impl SecretPlan {
     /// What was told comes first, then a systemd credential, then the terminal; a key file needs no passphrase
     /// beside it.
-    fn new(role: Role, told: Option<Source>, keyfile: Option<PathBuf>, credential: &str) -> Self {
+    fn new(role: Role, told: &Told<'_>, keyfile: Option<PathBuf>, credential: &str) -> Self {
         let passphrase = told
+            .source()
             .or_else(|| source::credential(credential))
             .or_else(|| keyfile.is_none().then_some(Source::Terminal));
-        Self { role, passphrase, keyfile }
+        Self {
+            role,
+            passphrase,
+            keyfile,
+        }
     }
 
     /// Fits the plan to what the vault's slots take: asks for a passphrase beside a key file where both are needed,
@@ -136,11 +141,18 @@ impl SecretPlan {
                 let message = "no key slot of this vault takes a passphrase or a key file";
                 return Err(Failure::new(Exit::Unsupported, message));
             }
-            (_, false) => ("this vault needs its key file", "Say where it is: --keyfile FILE"),
-            (_, true) if passphrase => {
-                ("this vault opens with a passphrase alone", "Leave out --keyfile.")
-            }
-            (_, true) => ("this vault opens with a key file alone", "Leave out the passphrase."),
+            (_, false) => (
+                "this vault needs its key file",
+                "Say where it is: --keyfile FILE",
+            ),
+            (_, true) if passphrase => (
+                "this vault opens with a passphrase alone",
+                "Leave out --keyfile.",
+            ),
+            (_, true) => (
+                "this vault opens with a key file alone",
+                "Leave out the passphrase.",
+            ),
         };
         Err(Failure::new(Exit::NoSecret, message).advise(advice))
     }
@@ -163,7 +175,11 @@ impl SecretPlan {
 
     /// Reads the secret. `vault` is only for the question on the terminal.
     pub fn collect(&self, vault: &str) -> Result<SlotSecret, Failure> {
-        let keyfile = self.keyfile.as_deref().map(source::read_keyfile).transpose()?;
+        let keyfile = self
+            .keyfile
+            .as_deref()
+            .map(source::read_keyfile)
+            .transpose()?;
         let passphrase = match (&self.passphrase, self.role) {
             (None, _) => None,
             (Some(Source::Terminal), Role::Existing) => Some(ask(vault)?),
@@ -185,7 +201,9 @@ impl SecretPlan {
             match open(&secret) {
                 Ok(opened) => return Ok((opened, secret)),
                 Err(e) if e.exit == Exit::WrongSecret && left > 0 && self.asks_a_person() => {
-                    terminal()?.say("That does not open it. Try again.").map_err(no_terminal)?;
+                    terminal()?
+                        .say("That does not open it. Try again.")
+                        .map_err(no_terminal)?;
                 }
                 Err(e) => return Err(e),
             }
@@ -224,7 +242,9 @@ fn ask_twice(vault: &str) -> Result<Passphrase, Failure> {
             }
             return Ok(first);
         }
-        terminal.say("These are not the same. Try again.").map_err(no_terminal)?;
+        terminal
+            .say("These are not the same. Try again.")
+            .map_err(no_terminal)?;
     }
     Err(Failure::new(
         Exit::NoSecret,

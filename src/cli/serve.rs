@@ -26,14 +26,20 @@ impl Serving {
         session: Session,
         (blocked, pending): (Blocked, SignalFd),
     ) -> Result<Self, Failure> {
-        let serving = Self { mounted: session.mounted(), session, _blocked: blocked };
+        let serving = Self {
+            mounted: session.mounted(),
+            session,
+            _blocked: blocked,
+        };
         let mounted = serving.mounted.clone();
         // The name is set by the thread itself, and must be there before anybody looks for it.
         let (named, is_named) = channel::<()>();
-        let spawned = thread::Builder::new().name(daemons::thread_name(mounted.dev)).spawn(move || {
-            drop(named);
-            watch(&pending, &mounted);
-        });
+        let spawned = thread::Builder::new()
+            .name(daemons::thread_name(mounted.dev))
+            .spawn(move || {
+                drop(named);
+                watch(&pending, &mounted);
+            });
         if let Err(e) = spawned {
             serving.give_up();
             return Err(Failure::io("start a thread", &e));
@@ -51,7 +57,10 @@ impl Serving {
             let _ = mount::unmount(&self.mounted.mountpoint, Unmount::Lazy);
         }
         served.map_err(|e| {
-            Failure::new(Exit::Failed, format!("the mount on {place} has failed: {e}"))
+            Failure::new(
+                Exit::Failed,
+                format!("the mount on {place} has failed: {e}"),
+            )
         })?;
         log::info!("unmounted {place}");
         Ok(())
@@ -102,7 +111,9 @@ fn log_holders(mounted: &Mounted) {
     let mine = |entries: Vec<mount::MountEntry>| {
         entries.into_iter().find(|entry| entry.dev == mounted.dev)
     };
-    let Ok(Some(entry)) = mount::mounts().map(mine) else { return };
+    let Ok(Some(entry)) = mount::mounts().map(mine) else {
+        return;
+    };
     for holder in holders(&entry).unwrap_or_default() {
         log::warn!(
             "{} is in use by process {} ({})",

@@ -12,10 +12,18 @@ pub fn parse(text: &str) -> Result<u64, String> {
         "k" | "kb" | "kib" => 10,
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
-        _ => return Err(format!("'{unit}' is not a unit; use K, M or G (64M is 64 MiB)")),
+        _ => {
+            return Err(format!(
+                "'{unit}' is not a unit; use K, M or G (64M is 64 MiB)"
+            ));
+        }
     };
-    let number: u64 = number.parse().map_err(|_| "this size is too large".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "this size is too large".to_owned())
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "this size is too large".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "this size is too large".to_owned())
 }
 
 #[cfg(test)]
@@ -38,7 +46,16 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_a_reason() {
-        for text in ["", "M", "-1", "1.5G", "1T", "64 M", "99999999999999999999", "17179869184G"] {
+        for text in [
+            "",
+            "M",
+            "-1",
+            "1.5G",
+            "1T",
+            "64 M",
+            "99999999999999999999",
+            "17179869184G",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

@@ -33,17 +33,23 @@ pub enum Source {
     Credential(PathBuf),
 }
 
-/// The one place that was named, if any. More than one is refused before (clap group).
-pub fn from_options(
-    file: Option<&Path>,
-    fd: Option<i32>,
-    command: Option<&str>,
-    ask: bool,
-) -> Option<Source> {
-    file.map(|path| Source::File(path.to_owned()))
-        .or(fd.map(Source::Fd))
-        .or(command.map(|line| Source::Command(line.to_owned())))
-        .or(ask.then_some(Source::Terminal))
+/// Where the options say the passphrase is. More than one is refused before (clap group).
+#[derive(Debug)]
+pub struct Told<'a> {
+    pub file: Option<&'a Path>,
+    pub fd: Option<i32>,
+    pub command: Option<&'a str>,
+    pub ask: bool,
+}
+
+impl Told<'_> {
+    pub fn source(&self) -> Option<Source> {
+        self.file
+            .map(|path| Source::File(path.to_owned()))
+            .or(self.fd.map(Source::Fd))
+            .or(self.command.map(|line| Source::Command(line.to_owned())))
+            .or(self.ask.then_some(Source::Terminal))
+    }
 }
 
 /// The credential of this name, if the service manager has given one.
@@ -93,7 +99,12 @@ pub fn ask(terminal: &Terminal, question: &str) -> Result<Passphrase, Failure> {
             |piece| typed.borrow_mut().extend_from_slice(piece),
             || typed.borrow_mut().clear(),
         )
-        .map_err(|e| Failure::new(Exit::NoSecret, format!("cannot read from the terminal: {e}")))?;
+        .map_err(|e| {
+            Failure::new(
+                Exit::NoSecret,
+                format!("cannot read from the terminal: {e}"),
+            )
+        })?;
     let typed = typed.into_inner();
     match answer {
         Answer::Cancelled => Err(Failure::new(Exit::NoSecret, "no passphrase was typed")),
@@ -107,13 +118,22 @@ pub fn ask(terminal: &Terminal, question: &str) -> Result<Passphrase, Failure> {
 /// What stands for a key file: the hash of all of it.
 pub fn read_keyfile(path: &Path) -> Result<SecretBytes<32>, Failure> {
     warn_if_exposed(path);
-    File::open(path).and_then(|mut file| hash_keyfile(&mut file)).map_err(|e| {
-        Failure::new(Exit::NoSecret, format!("cannot read key file {}: {e}", path.display()))
-    })
+    File::open(path)
+        .and_then(|mut file| hash_keyfile(&mut file))
+        .map_err(|e| {
+            Failure::new(
+                Exit::NoSecret,
+                format!("cannot read key file {}: {e}", path.display()),
+            )
+        })
 }
 
 fn read_from_command(line: &str) -> io::Result<Passphrase> {
-    let mut child = Command::new("/bin/sh").arg("-c").arg(line).stdout(Stdio::piped()).spawn()?;
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(line)
+        .stdout(Stdio::piped())
+        .spawn()?;
     let output = child.stdout.take().expect("stdout is piped");
     // Read to the end in any case, so that the command is not killed by a closed pipe and its status says the truth.
     let passphrase = read_passphrase(output);
@@ -137,8 +157,9 @@ fn read_passphrase(mut from: impl Read) -> io::Result<Passphrase> {
         }
     }
     let bytes = passphrase.as_bytes();
-    let without_newline =
-        bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let without_newline = bytes
+        .strip_suffix(b"\n")
+        .map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
     let length = without_newline.len();
     passphrase.truncate(length);
     match length {
@@ -155,7 +176,9 @@ fn too_long() -> io::Error {
 
 /// A secret in a file is as safe as the file's mode.
 fn warn_if_exposed(path: &Path) {
-    let Ok(metadata) = path.metadata() else { return };
+    let Ok(metadata) = path.metadata() else {
+        return;
+    };
     let mode = metadata.permissions().mode() & 0o7777;
     if metadata.is_file() && mode & 0o077 != 0 {
         warn(format!(
@@ -170,7 +193,9 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        read_passphrase(bytes).map(|p| p.as_bytes().to_vec()).map_err(|e| e.to_string())
+        read_passphrase(bytes)
+            .map(|p| p.as_bytes().to_vec())
+            .map_err(|e| e.to_string())
     }
 
     #[test]
@@ -209,7 +234,9 @@ mod tests {
     #[test]
     fn a_command_that_fails_gives_no_passphrase() {
         let said = |line| {
-            read_from_command(line).map(|p| p.as_bytes().to_vec()).map_err(|e| e.to_string())
+            read_from_command(line)
+                .map(|p| p.as_bytes().to_vec())
+                .map_err(|e| e.to_string())
         };
         assert_eq!(said("printf 'a b\\n'"), Ok(b"a b".to_vec()));
         assert!(

@@ -58,11 +58,18 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     };
     // Found before it is unmounted: afterwards the daemon may end at any moment.
     let daemon = Daemon::of_mount(&entry);
-    let users = if how == Unmount::Lazy { holders(&entry).unwrap_or_default() } else { Vec::new() };
+    let users = if how == Unmount::Lazy {
+        holders(&entry).unwrap_or_default()
+    } else {
+        Vec::new()
+    };
     mount::unmount(&entry.mountpoint, how).map_err(|e| refused(&shown, &entry, &e))?;
     let Some(daemon) = daemon else { return Ok(()) };
-    let ended =
-        |patience| daemon.wait(patience).map_err(|e| Failure::io("wait for the daemon", &e));
+    let ended = |patience| {
+        daemon
+            .wait(patience)
+            .map_err(|e| Failure::io("wait for the daemon", &e))
+    };
     let has_ended = match how {
         Unmount::Plain => ended(PATIENCE)?,
         Unmount::Lazy => ended(SHORT_PATIENCE)?,
@@ -75,8 +82,11 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let pid = daemon.pid;
     if how == Unmount::Lazy {
         if verbosity != Verbosity::Quiet {
-            let users =
-                if users.is_empty() { String::new() } else { format!(":\n{}", list(&users)) };
+            let users = if users.is_empty() {
+                String::new()
+            } else {
+                format!(":\n{}", list(&users))
+            };
             print(&format!(
                 "{shown} is detached; process {pid} ends when the last program has let go{users}\n"
             ))?;
@@ -100,8 +110,10 @@ fn find(typed: &Path) -> Result<MountEntry, Failure> {
         Some(entry) if entry.fs_type == FS_TYPE => Ok(entry),
         Some(entry) => {
             let source = entry.source.display();
-            let message =
-                format!("{shown} is a mount of type {} ({source}), not of wardfs", entry.fs_type);
+            let message = format!(
+                "{shown} is a mount of type {} ({source}), not of wardfs",
+                entry.fs_type
+            );
             Err(Failure::new(Exit::NotMounted, message)
                 .advise(format!("To unmount it: umount {shown}")))
         }
@@ -110,8 +122,9 @@ fn find(typed: &Path) -> Result<MountEntry, Failure> {
             Err(match place_of_vault(&path) {
                 Some(place) => {
                     let place = place.display();
-                    failure
-                        .advise(format!("It is a vault, mounted at {place}: wardfs umount {place}"))
+                    failure.advise(format!(
+                        "It is a vault, mounted at {place}: wardfs umount {place}"
+                    ))
                 }
                 None => failure,
             })
@@ -125,7 +138,11 @@ fn resolve(typed: &Path) -> io::Result<PathBuf> {
         (Some(parent), Some(name))
             if !fs::symlink_metadata(typed).is_ok_and(|m| m.is_symlink()) =>
         {
-            let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+            let parent = if parent == Path::new("") {
+                Path::new(".")
+            } else {
+                parent
+            };
             let path = fs::canonicalize(parent)?.join(name);
             match rustix::fs::access(&path, rustix::fs::Access::EXISTS) {
                 Err(rustix::io::Errno::NOENT) => Err(io::ErrorKind::NotFound.into()),
@@ -147,10 +164,11 @@ fn refused(shown: &str, entry: &MountEntry, error: &io::Error) -> Failure {
         return busy(shown, entry);
     }
     match entry.user_id() {
-        Some(owner) if !me.is_root() && owner != me.as_raw() => {
-            Failure::new(Exit::NotPermitted, format!("{shown} was mounted by user {owner}"))
-                .advise("Only that user and root may unmount it.")
-        }
+        Some(owner) if !me.is_root() && owner != me.as_raw() => Failure::new(
+            Exit::NotPermitted,
+            format!("{shown} was mounted by user {owner}"),
+        )
+        .advise("Only that user and root may unmount it."),
         _ => Failure::io(format!("unmount {shown}"), error),
     }
 }
@@ -177,7 +195,12 @@ fn busy(shown: &str, entry: &MountEntry) -> Failure {
 fn list(users: &[Holder]) -> String {
     let line = |user: &Holder| {
         let uses: Vec<&str> = user.uses.iter().map(|u| u.as_str()).collect();
-        format!("  process {} ({}): {}\n", user.pid, user.command, uses.join(", "))
+        format!(
+            "  process {} ({}): {}\n",
+            user.pid,
+            user.command,
+            uses.join(", ")
+        )
     };
     users.iter().map(line).collect()
 }

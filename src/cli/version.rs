@@ -45,7 +45,10 @@ pub fn run(args: &VersionArgs) -> Result<(), Failure> {
     let table = rows(&[
         ("format", version.format_version.to_string()),
         ("ciphers", version.ciphers.join(", ")),
-        ("default", format!("{} on this machine", version.default_cipher)),
+        (
+            "default",
+            format!("{} on this machine", version.default_cipher),
+        ),
         ("keys", version.key_derivation.to_owned()),
         ("target", version.target),
     ]);
@@ -53,7 +56,19 @@ pub fn run(args: &VersionArgs) -> Result<(), Failure> {
 }
 
 fn target() -> String {
-    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
-    let profile = if cfg!(debug_assertions) { ", debug build" } else { "" };
-    format!("{}-{}-{libc}{profile}", std::env::consts::ARCH, std::env::consts::OS)
+    let libc = if cfg!(target_env = "musl") {
+        "musl"
+    } else {
+        "gnu"
+    };
+    let profile = if cfg!(debug_assertions) {
+        ", debug build"
+    } else {
+        ""
+    };
+    format!(
+        "{}-{}-{libc}{profile}",
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    )
 }

@@ -31,6 +31,15 @@ pub struct DirId(pub [u8; 16]);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeId(pub [u8; 16]);
 
+impl VolumeId {
+    /// From 16 random bytes, of which six bits say so (RFC 9562, version 4).
+    pub fn random(mut bytes: [u8; 16]) -> Self {
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        Self(bytes)
+    }
+}
+
 impl std::fmt::Display for VolumeId {
     /// As a UUID.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
 use crate::store::Dir;
-use crate::store::namespace::Replaced;
 use crate::store::backing::{Attr, Backing, Kind, RenameMode, Target};
+use crate::store::namespace::Replaced;
 
 impl<B: Backing> Fs<B> {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {

@@ -763,7 +763,8 @@ mod tests {
         let (_, keys) = locked.unlock(&secret).expect("its secret");
         let lock = VaultLock::acquire(dir, None, Note::Write).expect("free");
         let (header, atime) = (locked.header(), Atime::Backing);
-        let volume = Volume::open(dir, lock, keys, header, Access::ReadWrite, atime).expect("opens");
+        let volume =
+            Volume::open(dir, lock, keys, header, Access::ReadWrite, atime).expect("opens");
         let config = fs::Config {
             own_as_caller: false,
             acl: false,

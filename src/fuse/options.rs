@@ -67,11 +67,25 @@ pub enum Caller {
 /// Why the options were refused. Every variant names the option as it was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OptionError {
-    Unknown { name: String, meant: Option<&'static str> },
-    NeedsValue { name: String, expected: &'static str },
-    TakesNoValue { name: String },
-    BadValue { name: String, value: String, expected: &'static str },
-    NeedsRoot { name: &'static str },
+    Unknown {
+        name: String,
+        meant: Option<&'static str>,
+    },
+    NeedsValue {
+        name: String,
+        expected: &'static str,
+    },
+    TakesNoValue {
+        name: String,
+    },
+    BadValue {
+        name: String,
+        value: String,
+        expected: &'static str,
+    },
+    NeedsRoot {
+        name: &'static str,
+    },
     NeedsUserAllowOther,
 }
 
@@ -236,17 +250,26 @@ impl Typed {
             "writeback" => self.writeback = Some(true),
             "nowriteback" => self.writeback = Some(false),
             _ => {
-                return Err(OptionError::Unknown { name: name.to_owned(), meant: closest(name) });
+                return Err(OptionError::Unknown {
+                    name: name.to_owned(),
+                    meant: closest(name),
+                });
             }
         }
         match value {
-            Some(_) => Err(OptionError::TakesNoValue { name: name.to_owned() }),
+            Some(_) => Err(OptionError::TakesNoValue {
+                name: name.to_owned(),
+            }),
             None => Ok(()),
         }
     }
 
     fn settle(self) -> MountOptions {
-        let lifetime = if self.shared { SHARED_LIFETIME } else { EXCLUSIVE_LIFETIME };
+        let lifetime = if self.shared {
+            SHARED_LIFETIME
+        } else {
+            EXCLUSIVE_LIFETIME
+        };
         MountOptions {
             read_only: self.read_only,
             allow_other: self.allow_other,
@@ -289,17 +312,22 @@ fn required<'v>(
 ) -> Result<&'v str, OptionError> {
     value
         .filter(|v| !v.is_empty())
-        .ok_or_else(|| OptionError::NeedsValue { name: name.to_owned(), expected })
+        .ok_or_else(|| OptionError::NeedsValue {
+            name: name.to_owned(),
+            expected,
+        })
 }
 
 fn threads(name: &str, value: &str) -> Result<NonZeroUsize, OptionError> {
-    value.parse().ok().filter(|n: &NonZeroUsize| n.get() <= MOST_THREADS).ok_or_else(|| {
-        OptionError::BadValue {
+    value
+        .parse()
+        .ok()
+        .filter(|n: &NonZeroUsize| n.get() <= MOST_THREADS)
+        .ok_or_else(|| OptionError::BadValue {
             name: name.to_owned(),
             value: value.to_owned(),
             expected: A_THREAD_COUNT,
-        }
-    })
+        })
 }
 
 fn lifetime(name: &str, value: &str) -> Result<Duration, OptionError> {
@@ -324,7 +352,12 @@ fn lifetime(name: &str, value: &str) -> Result<Duration, OptionError> {
 fn closest(name: &str) -> Option<&'static str> {
     WORDS
         .iter()
-        .map(|word| (strsim::damerau_levenshtein(name, word.trim_end_matches('=')), *word))
+        .map(|word| {
+            (
+                strsim::damerau_levenshtein(name, word.trim_end_matches('=')),
+                *word,
+            )
+        })
         .min()
         .filter(|(distance, word)| *distance <= 1 + word.len() / 4)
         .map(|(_, word)| word)
@@ -350,7 +383,11 @@ mod tests {
         );
         assert!(!options.noatime && !options.acl && options.writeback && !options.shared);
         assert_eq!(options.threads.get(), 4);
-        for lifetime in [options.entry_timeout, options.attr_timeout, options.negative_timeout] {
+        for lifetime in [
+            options.entry_timeout,
+            options.attr_timeout,
+            options.negative_timeout,
+        ] {
             assert_eq!(lifetime, Duration::from_secs(3600));
         }
     }
@@ -416,15 +453,27 @@ mod tests {
             say("ro,alow_other"),
             "unknown mount option 'alow_other'; did you mean 'allow_other'?"
         );
-        assert_eq!(say("thread=3"), "unknown mount option 'thread'; did you mean 'threads='?");
+        assert_eq!(
+            say("thread=3"),
+            "unknown mount option 'thread'; did you mean 'threads='?"
+        );
         assert_eq!(say("compress"), "unknown mount option 'compress'");
     }
 
     #[test]
     fn a_value_is_wanted_where_it_belongs_and_nowhere_else() {
-        assert!(matches!(parse("fsname"), Err(OptionError::NeedsValue { .. })));
-        assert!(matches!(parse("fsname="), Err(OptionError::NeedsValue { .. })));
-        assert!(matches!(parse("ro=1"), Err(OptionError::TakesNoValue { .. })));
+        assert!(matches!(
+            parse("fsname"),
+            Err(OptionError::NeedsValue { .. })
+        ));
+        assert!(matches!(
+            parse("fsname="),
+            Err(OptionError::NeedsValue { .. })
+        ));
+        assert!(matches!(
+            parse("ro=1"),
+            Err(OptionError::TakesNoValue { .. })
+        ));
         for bad in [
             "threads=0",
             "threads=65",
@@ -433,28 +482,54 @@ mod tests {
             "attr_timeout=nan",
             "entry_timeout=1e99",
         ] {
-            assert!(matches!(parse(bad), Err(OptionError::BadValue { .. })), "{bad}");
+            assert!(
+                matches!(parse(bad), Err(OptionError::BadValue { .. })),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_backslash_keeps_a_comma_in_a_value() {
-        assert_eq!(parse(r"fsname=a\,b\\c,ro").expect("known").fsname.as_deref(), Some(r"a,b\c"));
+        assert_eq!(
+            parse(r"fsname=a\,b\\c,ro")
+                .expect("known")
+                .fsname
+                .as_deref(),
+            Some(r"a,b\c")
+        );
     }
 
     #[test]
     fn what_only_root_may_ask_for() {
-        let user = Caller::User { may_allow_other: false };
+        let user = Caller::User {
+            may_allow_other: false,
+        };
         assert!(
-            parse("dev,suid,allow_other").expect("known").check_permitted(Caller::Root).is_ok()
+            parse("dev,suid,allow_other")
+                .expect("known")
+                .check_permitted(Caller::Root)
+                .is_ok()
         );
-        for (list, word) in
-            [("dev", "'dev'"), ("suid", "'suid'"), ("allow_other", "user_allow_other")]
-        {
-            let refusal = parse(list).expect("known").check_permitted(user).expect_err("refused");
+        for (list, word) in [
+            ("dev", "'dev'"),
+            ("suid", "'suid'"),
+            ("allow_other", "user_allow_other"),
+        ] {
+            let refusal = parse(list)
+                .expect("known")
+                .check_permitted(user)
+                .expect_err("refused");
             assert!(refusal.to_string().contains(word));
         }
-        let permitted = Caller::User { may_allow_other: true };
-        assert!(parse("allow_other").expect("known").check_permitted(permitted).is_ok());
+        let permitted = Caller::User {
+            may_allow_other: true,
+        };
+        assert!(
+            parse("allow_other")
+                .expect("known")
+                .check_permitted(permitted)
+                .is_ok()
+        );
     }
 }

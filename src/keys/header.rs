@@ -67,7 +67,7 @@ pub fn create(
         min_reader: FORMAT_VERSION,
         incompatible: 0,
         compatible: 0,
-        uuid: VolumeId(rand::array()),
+        uuid: VolumeId::random(rand::array()),
         label: new.label.clone(),
         created,
         cipher: new.cipher,

@@ -13,7 +13,7 @@ use crate::store::range_lock::ChunkRange;
 const LIMIT: usize = 1024;
 
 /// Disjoint ranges of chunks, first → last.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Gaps {
     ranges: BTreeMap<u64, u64>,
     overflowed: bool,
@@ -27,8 +27,14 @@ impl Gaps {
 
     /// Whether no hole would remain without the chunks of `range`.
     pub fn is_within(&self, range: ChunkRange) -> bool {
-        let begins = self.ranges.first_key_value().is_none_or(|(first, _)| *first >= range.first.0);
-        let ends = self.ranges.last_key_value().is_none_or(|(_, last)| *last <= range.last.0);
+        let begins = self
+            .ranges
+            .first_key_value()
+            .is_none_or(|(first, _)| *first >= range.first.0);
+        let ends = self
+            .ranges
+            .last_key_value()
+            .is_none_or(|(_, last)| *last <= range.last.0);
         !self.overflowed && begins && ends
     }
 

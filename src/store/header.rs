@@ -87,18 +87,30 @@ pub fn write<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), Volum
     write().map_err(|e| VolumeError::io("write the volume header", e))
 }
 
-/// Rewrites a second copy that differs from the first, as an interrupted [`write`] leaves it, or a damaged first one.
-pub fn heal<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), VolumeError> {
-    let fail = |e| VolumeError::io("read the volume header", e);
+/// Mends the copy that is damaged, or that an interrupted [`write`] left behind the other one.
+///
+/// `verified` is the header that was unlocked. If neither copy is that one any more, someone has just replaced it, and
+/// both are left alone.
+pub fn heal<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), VolumeError> {
+    let fail = |e| VolumeError::io("mend the volume header", e);
     let root = backing.root().map_err(fail)?;
     let meta = backing.open_dir(&root, META_DIR.as_bytes()).map_err(fail)?;
-    let wanted = header.encode();
-    let whole = |name| read_bytes(backing, &meta, name).is_ok_and(|bytes| bytes == wanted);
-    if whole(HEADER) && whole(HEADER_BACKUP) {
+    let wanted = verified.encode();
+    let bytes_of = |name| read_bytes(backing, &meta, name).unwrap_or_default();
+    let (first, second) = (bytes_of(HEADER), bytes_of(HEADER_BACKUP));
+    let bad = if first == wanted && second != wanted {
+        HEADER_BACKUP
+    } else if second == wanted && VolumeHeader::decode(&first).is_err() {
+        HEADER
+    } else {
         return Ok(());
-    }
-    log::warn!("the two copies of the volume header differ; both are written anew");
-    write(backing, header)
+    };
+    log::warn!("the header copy {bad} was damaged or out of date; it is written anew");
+    let mend = || {
+        let tmp = backing.open_dir(&meta, TMP_DIR.as_bytes())?;
+        replace(backing, &tmp, &meta, bad.as_bytes(), &wanted)
+    };
+    mend().map_err(fail)
 }
 
 fn replace<B: Backing>(

@@ -61,7 +61,14 @@ impl VaultLock {
             }
             other => other.map_err(LockError::Io)?,
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        let locked = match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // NFS gives exclusive locks to writers only; a shared one still waits for who writes.
+            Err(Errno::BADF) if note == Note::None => {
+                flock(&file, FlockOperation::NonBlockingLockShared)
+            }
+            other => other,
+        };
+        match locked {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(LockError::HeldBy(read_holder(&mut file))),
             Err(e) => return Err(LockError::Io(e.into())),

@@ -44,7 +44,9 @@ pub struct Report(PipeWriter);
 /// Also when this process has more than one thread: the others would not exist in the child, but their locks would.
 pub fn fork() -> io::Result<Forked> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
-        return Err(io::Error::other("a process with threads cannot go to the background"));
+        return Err(io::Error::other(
+            "a process with threads cannot go to the background",
+        ));
     }
     let (reader, writer) = io::pipe()?;
     let parent = rustix::process::getpid();
@@ -64,7 +66,10 @@ pub fn fork() -> io::Result<Forked> {
         pid => {
             drop(writer);
             let pid = Pid::from_raw(pid).expect("fork returns a positive pid to the parent");
-            Ok(Forked::Parent(Child { pid, status: reader }))
+            Ok(Forked::Parent(Child {
+                pid,
+                status: reader,
+            }))
         }
     }
 }
@@ -83,7 +88,9 @@ impl Child {
         let ended = rustix::io::retry_on_intr(|| {
             rustix::process::waitpid(Some(self.pid), WaitOptions::empty())
         })?;
-        Ok(Outcome::Died(ended.and_then(|(_, status)| status.terminating_signal())))
+        Ok(Outcome::Died(
+            ended.and_then(|(_, status)| status.terminating_signal()),
+        ))
     }
 }
 
@@ -118,6 +125,9 @@ pub fn raise_open_file_limit() -> io::Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     Ok(rustix::process::setrlimit(
         Resource::Nofile,
-        Rlimit { current: limit.maximum, maximum: limit.maximum },
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
     )?)
 }

@@ -48,7 +48,11 @@ impl Use {
 pub fn holders(mount: &MountEntry) -> io::Result<Vec<Holder>> {
     let mut found = Vec::new();
     for process in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let directory = process.path();
@@ -69,14 +73,26 @@ pub fn holders(mount: &MountEntry) -> io::Result<Vec<Holder>> {
 /// What cannot be read belongs to somebody else or has ended: not found rather than an error.
 fn uses_of(process: &Path, mount: &MountEntry) -> BTreeSet<Use> {
     let mut uses = BTreeSet::new();
-    for (link, way) in [("cwd", Use::WorkingDirectory), ("root", Use::Root), ("exe", Use::Program)]
-    {
+    for (link, way) in [
+        ("cwd", Use::WorkingDirectory),
+        ("root", Use::Root),
+        ("exe", Use::Program),
+    ] {
         if mount_of_link(&process.join(link)) == Some(mount.id) {
             uses.insert(way);
         }
     }
-    for file in fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten() {
-        if fs::read_to_string(file.path()).ok().as_deref().and_then(mount_id) == Some(mount.id) {
+    for file in fs::read_dir(process.join("fdinfo"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if fs::read_to_string(file.path())
+            .ok()
+            .as_deref()
+            .and_then(mount_id)
+            == Some(mount.id)
+        {
             uses.insert(Use::OpenFile);
         }
     }
@@ -99,7 +115,9 @@ fn mount_of_link(link: &Path) -> Option<u64> {
 }
 
 fn mount_id(fdinfo: &str) -> Option<u64> {
-    fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -110,9 +128,11 @@ mod tests {
     #[test]
     fn this_test_is_found_by_its_working_directory_and_its_program() {
         let pid = std::process::id();
-        for (link, way) in
-            [("cwd", Use::WorkingDirectory), ("exe", Use::Program), ("root", Use::Root)]
-        {
+        for (link, way) in [
+            ("cwd", Use::WorkingDirectory),
+            ("exe", Use::Program),
+            ("root", Use::Root),
+        ] {
             let id = mount_of_link(Path::new(&format!("/proc/self/{link}")))
                 .expect("own links are readable");
             let entry = mount::mounts()

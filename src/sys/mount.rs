@@ -138,7 +138,13 @@ pub fn fuse_mount(mountpoint: &Path, request: &KernelMount) -> Result<FuseMount,
         .ok_or_else(|| {
             FuseMountError::Mount(io::Error::other("it vanished from the mount table at once"))
         })?;
-    Ok(FuseMount { fd, mounted: Mounted { mountpoint, dev: entry.dev } })
+    Ok(FuseMount {
+        fd,
+        mounted: Mounted {
+            mountpoint,
+            dev: entry.dev,
+        },
+    })
 }
 
 /// Opens `/dev/fuse` and closes it again: whether FUSE is there and permitted.
@@ -147,7 +153,11 @@ pub fn probe_device() -> io::Result<()> {
 }
 
 fn open_device() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(rustix::fs::open(
+        DEVICE,
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 fn mount_directly(mountpoint: &Path, request: &KernelMount) -> Result<OwnedFd, FuseMountError> {
@@ -169,11 +179,21 @@ fn mount_directly(mountpoint: &Path, request: &KernelMount) -> Result<OwnedFd, F
         fd.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
-        if request.allow_other { ",allow_other" } else { "" },
+        if request.allow_other {
+            ",allow_other"
+        } else {
+            ""
+        },
     );
     let data = CString::new(data).expect("numbers and fixed words hold no NUL");
-    rustix::mount::mount(request.source.as_os_str(), mountpoint, FS_TYPE, flags, data.as_c_str())
-        .map_err(|e| FuseMountError::Mount(e.into()))?;
+    rustix::mount::mount(
+        request.source.as_os_str(),
+        mountpoint,
+        FS_TYPE,
+        flags,
+        data.as_c_str(),
+    )
+    .map_err(|e| FuseMountError::Mount(e.into()))?;
     Ok(fd)
 }
 
@@ -262,7 +282,10 @@ fn receive_fd(socket: &OwnedFd) -> io::Result<OwnedFd> {
             _ => None,
         })
         .ok_or_else(|| {
-            io::Error::new(io::ErrorKind::UnexpectedEof, format!("{HELPER} passed no descriptor"))
+            io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{HELPER} passed no descriptor"),
+            )
         })
 }
 
@@ -280,8 +303,15 @@ pub fn helper() -> Option<PathBuf> {
 
 fn helper_words(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
-    let words = text.split_once("fusermount3: ").map_or(&*text, |(_program, words)| words).trim();
-    if words.is_empty() { "failed without a message".to_owned() } else { words.to_owned() }
+    let words = text
+        .split_once("fusermount3: ")
+        .map_or(&*text, |(_program, words)| words)
+        .trim();
+    if words.is_empty() {
+        "failed without a message".to_owned()
+    } else {
+        words.to_owned()
+    }
 }
 
 /// How to take a mount away.
@@ -328,7 +358,11 @@ fn take_away(mountpoint: &Path, how: Unmount) -> io::Result<()> {
     if how != Unmount::Plain {
         command.arg("-z");
     }
-    let output = command.arg("--").arg(mountpoint).stdin(Stdio::null()).output()?;
+    let output = command
+        .arg("--")
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .output()?;
     if output.status.success() {
         return Ok(());
     }
@@ -381,18 +415,26 @@ pub struct MountEntry {
 impl MountEntry {
     /// Who mounted a FUSE filesystem.
     pub fn user_id(&self) -> Option<u32> {
-        self.super_options.split(',').find_map(|o| o.strip_prefix("user_id=")?.parse().ok())
+        self.super_options
+            .split(',')
+            .find_map(|o| o.strip_prefix("user_id=")?.parse().ok())
     }
 }
 
 /// Everything mounted in this process's mount namespace, in the order it was mounted.
 pub fn mounts() -> io::Result<Vec<MountEntry>> {
-    Ok(fs::read("/proc/self/mountinfo")?.split(|&b| b == b'\n').filter_map(parse_entry).collect())
+    Ok(fs::read("/proc/self/mountinfo")?
+        .split(|&b| b == b'\n')
+        .filter_map(parse_entry)
+        .collect())
 }
 
 /// What is mounted on exactly this (canonical) path; the topmost where mounts are stacked.
 pub fn mount_at(mountpoint: &Path) -> io::Result<Option<MountEntry>> {
-    Ok(mounts()?.into_iter().rev().find(|m| m.mountpoint == mountpoint))
+    Ok(mounts()?
+        .into_iter()
+        .rev()
+        .find(|m| m.mountpoint == mountpoint))
 }
 
 /// proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
@@ -447,7 +489,13 @@ mod tests {
         let line = br"61 29 0:54 / /mnt/with\040space\134and\011tab rw,nosuid,nodev shared:8 master:2 - fuse.wardfs /srv/a\040b,c rw,user_id=1000,group_id=1000";
         let entry = parse_entry(line).expect("a valid line");
         assert_eq!(entry.id, 61);
-        assert_eq!(entry.dev, Dev { major: 0, minor: 54 });
+        assert_eq!(
+            entry.dev,
+            Dev {
+                major: 0,
+                minor: 54
+            }
+        );
         assert_eq!(entry.mountpoint, Path::new("/mnt/with space\\and\ttab"));
         assert_eq!(entry.fs_type, FS_TYPE);
         assert_eq!(entry.source, "/srv/a b,c");
@@ -471,7 +519,12 @@ mod tests {
 
     #[test]
     fn the_running_system_has_a_root_mount() {
-        assert!(mounts().expect("procfs").iter().any(|m| m.mountpoint == Path::new("/")));
+        assert!(
+            mounts()
+                .expect("procfs")
+                .iter()
+                .any(|m| m.mountpoint == Path::new("/"))
+        );
     }
 
     #[test]

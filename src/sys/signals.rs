@@ -37,7 +37,13 @@ pub fn block(signals: &[Signal]) -> io::Result<(Blocked, SignalFd)> {
     // SAFETY: `fd` was just made by signalfd(2) and nobody else has it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let previous = change_mask(libc::SIG_BLOCK, &set)?;
-    Ok((Blocked { previous, not_send: PhantomData }, SignalFd(fd)))
+    Ok((
+        Blocked {
+            previous,
+            not_send: PhantomData,
+        },
+        SignalFd(fd),
+    ))
 }
 
 impl Drop for Blocked {
@@ -67,7 +73,10 @@ impl SignalFd {
     /// Whether one is pending; does not take it.
     pub fn is_pending(&self) -> io::Result<bool> {
         let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))? > 0)
     }
 }

@@ -15,8 +15,13 @@ use zeroize::Zeroizing;
 use super::signals;
 
 /// Signals whose default action would leave the terminal without echo.
-const DISTURBING: [Signal; 5] =
-    [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::TSTP];
+const DISTURBING: [Signal; 5] = [
+    Signal::INT,
+    Signal::TERM,
+    Signal::HUP,
+    Signal::QUIT,
+    Signal::TSTP,
+];
 
 #[derive(Debug)]
 pub struct Terminal(File);
@@ -68,8 +73,10 @@ impl Terminal {
         let _silent = Silent::new(&self.0)?;
         write!(&self.0, "{question}")?;
         loop {
-            let mut ready =
-                [PollFd::new(&pending, PollFlags::IN), PollFd::new(&self.0, PollFlags::IN)];
+            let mut ready = [
+                PollFd::new(&pending, PollFlags::IN),
+                PollFd::new(&self.0, PollFlags::IN),
+            ];
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut ready, None))?;
             if !ready[0].revents().is_empty() {
                 writeln!(&self.0)?;
@@ -103,7 +110,9 @@ impl<'a> Silent<'a> {
         let before = rustix::termios::tcgetattr(terminal)?;
         let mut hidden = before.clone();
         hidden.local_modes.remove(LocalModes::ECHO);
-        hidden.local_modes.insert(LocalModes::ECHONL | LocalModes::ICANON);
+        hidden
+            .local_modes
+            .insert(LocalModes::ECHONL | LocalModes::ICANON);
         rustix::termios::tcsetattr(terminal, OptionalActions::Flush, &hidden)?;
         Ok(Self { terminal, before })
     }

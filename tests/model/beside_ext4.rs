@@ -6,7 +6,9 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, RenameFlags, Timespec, Timestamps, XattrFlags};
+use rustix::fs::{
+    AtFlags, CWD, FallocateFlags, Mode, RenameFlags, Timespec, Timestamps, XattrFlags,
+};
 
 use crate::fixture::{DATA_KINDS, Kind};
 use crate::random::Random;
@@ -50,10 +52,14 @@ fn apply(root: &Path, operation: &Operation) -> Result<Vec<u8>, i32> {
     let at = |path: &PathBuf| root.join(path);
     match operation {
         Op::Write(path, off, len, seed) => nothing(
-            existing(&at(path)).and_then(|f| f.write_all_at(&crate::fixture::bytes(*seed, *len), *off as u64)),
+            existing(&at(path))
+                .and_then(|f| f.write_all_at(&crate::fixture::bytes(*seed, *len), *off as u64)),
         ),
         Op::Append(path, len, seed) => nothing(
-            OpenOptions::new().append(true).open(at(path)).and_then(|mut f| f.write_all(&crate::fixture::bytes(*seed, *len))),
+            OpenOptions::new()
+                .append(true)
+                .open(at(path))
+                .and_then(|mut f| f.write_all(&crate::fixture::bytes(*seed, *len))),
         ),
         Op::Create(path) => nothing(File::create(at(path)).map(drop)),
         Op::Read(path, off, len) => errno(File::open(at(path)).and_then(|f| {
@@ -62,30 +68,48 @@ fn apply(root: &Path, operation: &Operation) -> Result<Vec<u8>, i32> {
             data.truncate(got);
             Ok(data)
         })),
-        Op::Truncate(path, size) => nothing(existing(&at(path)).and_then(|f| f.set_len(*size as u64))),
+        Op::Truncate(path, size) => {
+            nothing(existing(&at(path)).and_then(|f| f.set_len(*size as u64)))
+        }
         Op::Allocate(path, mode, off, len) => nothing(existing(&at(path)).and_then(|f| {
             let mode = FallocateFlags::from_bits_retain(*mode);
             Ok(rustix::fs::fallocate(&f, mode, *off as u64, *len as u64)?)
         })),
         Op::Rename(from, to, flags) => {
             let flags = RenameFlags::from_bits_retain(*flags);
-            nothing(rustix::fs::renameat_with(CWD, at(from), CWD, at(to), flags).map_err(Into::into))
+            nothing(
+                rustix::fs::renameat_with(CWD, at(from), CWD, at(to), flags).map_err(Into::into),
+            )
         }
         Op::Link(from, to) => nothing(fs::hard_link(at(from), at(to))),
         Op::Unlink(path) => nothing(fs::remove_file(at(path))),
         Op::Mkdir(path) => nothing(fs::create_dir(at(path))),
         Op::Rmdir(path) => nothing(fs::remove_dir(at(path))),
         Op::Symlink(len, path) => nothing(symlink("t".repeat(*len), at(path))),
-        Op::Chmod(path, mode) => nothing(rustix::fs::chmod(at(path), Mode::from_raw_mode(*mode)).map_err(Into::into)),
+        Op::Chmod(path, mode) => {
+            nothing(rustix::fs::chmod(at(path), Mode::from_raw_mode(*mode)).map_err(Into::into))
+        }
         Op::Times(path, time) => errno((|| {
-            let time = Timespec { tv_sec: *time, tv_nsec: 123 };
-            let times = Timestamps { last_access: time, last_modification: time };
+            let time = Timespec {
+                tv_sec: *time,
+                tv_nsec: 123,
+            };
+            let times = Timestamps {
+                last_access: time,
+                last_modification: time,
+            };
             rustix::fs::utimensat(CWD, at(path), &times, AtFlags::SYMLINK_NOFOLLOW)?;
             let meta = fs::symlink_metadata(at(path))?;
             Ok(format!("{} {}", meta.mtime(), meta.mtime_nsec()).into_bytes())
         })()),
         Op::SetXattr(path, seed) => nothing(
-            rustix::fs::lsetxattr(at(path), "user.a", &crate::fixture::bytes(*seed, 50), XattrFlags::empty()).map_err(Into::into),
+            rustix::fs::lsetxattr(
+                at(path),
+                "user.a",
+                &crate::fixture::bytes(*seed, 50),
+                XattrFlags::empty(),
+            )
+            .map_err(Into::into),
         ),
         Op::GetXattr(path) => errno((|| {
             let mut value = vec![0; 1000];
@@ -112,8 +136,18 @@ fn an_operation(random: &mut Random) -> Operation {
     let path = a_path(random);
     let (off, len) = (random.offset(CHUNK), random.length(CHUNK));
     let keep = FallocateFlags::KEEP_SIZE;
-    let modes = [FallocateFlags::empty(), keep, keep | FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE];
-    let renames = [RenameFlags::empty(), RenameFlags::empty(), RenameFlags::NOREPLACE, RenameFlags::EXCHANGE];
+    let modes = [
+        FallocateFlags::empty(),
+        keep,
+        keep | FallocateFlags::PUNCH_HOLE,
+        FallocateFlags::ZERO_RANGE,
+    ];
+    let renames = [
+        RenameFlags::empty(),
+        RenameFlags::empty(),
+        RenameFlags::NOREPLACE,
+        RenameFlags::EXCHANGE,
+    ];
     match random.below(28) {
         0..=4 => Op::Create(path),
         5..=8 => Op::Write(path, off, len, random.next()),
@@ -142,12 +176,20 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_owned()];
     while let Some(path) = left.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let meta =
+            fs::symlink_metadata(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let content = if meta.is_dir() {
-            left.extend(fs::read_dir(&path).expect("readable").map(|e| e.expect("readable").path()));
+            left.extend(
+                fs::read_dir(&path)
+                    .expect("readable")
+                    .map(|e| e.expect("readable").path()),
+            );
             Vec::new()
         } else if meta.is_symlink() {
-            fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+            fs::read_link(&path)
+                .expect("a link")
+                .into_os_string()
+                .into_encoded_bytes()
         } else {
             let content = fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             assert_eq!(content.len() as u64, meta.len(), "{}", path.display());
@@ -161,10 +203,18 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>)> {
 
 fn assert_same_trees(mounted: &Path, plain: &Path) {
     let (mounted, plain) = (tree(mounted), tree(plain));
-    assert_eq!(mounted.keys().collect::<Vec<_>>(), plain.keys().collect::<Vec<_>>());
+    assert_eq!(
+        mounted.keys().collect::<Vec<_>>(),
+        plain.keys().collect::<Vec<_>>()
+    );
     for (name, found) in mounted {
         let expected = &plain[&name];
-        assert_eq!((found.0, found.1), (expected.0, expected.1), "mode and links of {}", name.display());
+        assert_eq!(
+            (found.0, found.1),
+            (expected.0, expected.1),
+            "mode and links of {}",
+            name.display()
+        );
         assert!(found.2 == expected.2, "content of {}", name.display());
     }
 }
@@ -178,9 +228,16 @@ fn run(seed: u64, kind: Kind) {
         let mut random = Random::new(seed);
         for i in 0..OPERATIONS {
             let operation = an_operation(&mut random);
-            let (found, expected) = (apply(&place.join("tree"), &operation), apply(&plain, &operation));
-            assert!(found == expected, "seed {seed}, operation {i}: {operation:?}: {:?} instead of {:?}",
-                found.map(|d| d.len()), expected.map(|d| d.len()));
+            let (found, expected) = (
+                apply(&place.join("tree"), &operation),
+                apply(&plain, &operation),
+            );
+            assert!(
+                found == expected,
+                "seed {seed}, operation {i}: {operation:?}: {:?} instead of {:?}",
+                found.map(|d| d.len()),
+                expected.map(|d| d.len())
+            );
             if i % 250 == 249 {
                 assert_same_trees(&place.join("tree"), &plain);
             }

@@ -53,10 +53,19 @@ fn reading_and_writing_a_megabyte() {
     with_driver(|driver, calls| {
         let handle = driver.create(&path("file")).expect("free");
         calls();
-        driver.fs().write(handle.1, 0, &vec![1; 1 << 20]).expect("room");
-        driver.fs().write(handle.1, 1 << 20, &vec![1; 1 << 20]).expect("room");
+        driver
+            .fs()
+            .write(handle.1, 0, &vec![1; 1 << 20])
+            .expect("room");
+        driver
+            .fs()
+            .write(handle.1, 1 << 20, &vec![1; 1 << 20])
+            .expect("room");
         assert_eq!(calls(), "write_at*2");
-        driver.fs().read(handle.1, 0, &mut vec![0; 1 << 20]).expect("readable");
+        driver
+            .fs()
+            .read(handle.1, 0, &mut vec![0; 1 << 20])
+            .expect("readable");
         assert_eq!(calls(), "read_at*1");
         driver.fs().write(handle.1, 4096, &[2; 4096]).expect("room");
         assert_eq!(calls(), "write_at*1");
@@ -82,7 +91,10 @@ fn looking_at_a_file() {
 fn renaming_and_removing_a_file() {
     with_driver(|driver, calls| {
         let root = wardfs::fs::ROOT;
-        driver.fs().rename((root, b"first"), (root, b"second"), RenameMode::Replace).expect("there");
+        driver
+            .fs()
+            .rename((root, b"first"), (root, b"second"), RenameMode::Replace)
+            .expect("there");
         assert_eq!(calls(), "rename*1 stat*2");
         driver.fs().unlink(root, b"second").expect("there");
         assert_eq!(calls(), "stat*1 unlink*1");
@@ -97,7 +109,10 @@ fn appending_to_a_log_and_syncing_it() {
         driver.fs().fsync(handle.1, Sync::Data).expect("room");
         calls();
         for i in 1..=10 {
-            driver.fs().write(handle.1, i * 100, &[1; 100]).expect("room");
+            driver
+                .fs()
+                .write(handle.1, i * 100, &[1; 100])
+                .expect("room");
             driver.fs().fsync(handle.1, Sync::Data).expect("room");
         }
         assert_eq!(calls(), "sync*10 write_at*10");
@@ -110,7 +125,10 @@ fn appending_to_a_log_and_syncing_it() {
 fn making_and_removing_a_directory() {
     with_driver(|driver, calls| {
         let root = wardfs::fs::ROOT;
-        let entry = driver.fs().mkdir(CALLER, root, b"dir", new_mode(0o700)).expect("free");
+        let entry = driver
+            .fs()
+            .mkdir(CALLER, root, b"dir", new_mode(0o700))
+            .expect("free");
         assert_eq!(calls(), "mkdir*1 stat*1");
         driver.fs().rmdir(root, b"dir").expect("empty");
         driver.fs().forget(entry.attr.ino, 1).expect("known");
@@ -125,9 +143,17 @@ fn listing_a_directory() {
             driver.close(driver.create(&path(&format!("file{i}"))).expect("free"));
         }
         calls();
-        assert_eq!(driver.names(wardfs::fs::ROOT, Detail::Names).expect("readable").len(), 101);
+        assert_eq!(
+            driver
+                .names(wardfs::fs::ROOT, Detail::Names)
+                .expect("readable")
+                .len(),
+            101
+        );
         assert_eq!(calls(), "list*1");
-        driver.names(wardfs::fs::ROOT, Detail::Attributes).expect("readable");
+        driver
+            .names(wardfs::fs::ROOT, Detail::Attributes)
+            .expect("readable");
         // A reply of five entries looks at one more.
         assert_eq!(calls(), "list*1 stat*121");
     });
@@ -138,7 +164,17 @@ fn changing_attributes() {
     with_driver(|driver, calls| {
         let ino = driver.ino(&path("first")).expect("there");
         calls();
-        driver.fs().setattr(CALLER, ino, &SetAttr { mode: Some(0o640), ..KEEP }).expect("there");
+        driver
+            .fs()
+            .setattr(
+                CALLER,
+                ino,
+                &SetAttr {
+                    mode: Some(0o640),
+                    ..KEEP
+                },
+            )
+            .expect("there");
         assert_eq!(calls(), "chmod*1 stat*2");
     });
 }

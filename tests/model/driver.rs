@@ -11,8 +11,14 @@ use crate::lab::Lab;
 use crate::watched::Watched;
 
 pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
-pub const KEEP: SetAttr =
-    SetAttr { mode: None, uid: None, gid: None, size: None, atime: SetTime::Keep, mtime: SetTime::Keep };
+pub const KEEP: SetAttr = SetAttr {
+    mode: None,
+    uid: None,
+    gid: None,
+    size: None,
+    atime: SetTime::Keep,
+    mtime: SetTime::Keep,
+};
 
 pub type Path = Vec<Vec<u8>>;
 pub type Answer<T> = Result<T, i32>;
@@ -22,8 +28,11 @@ pub fn new_mode(mode: u32) -> NewMode {
 }
 
 /// Both ciphers, the smallest and the largest chunk.
-pub const KINDS: [(Cipher, u32); 3] =
-    [(Cipher::Xaes256Gcm, 4096), (Cipher::XChaCha20Poly1305, 4096), (Cipher::Xaes256Gcm, 65536)];
+pub const KINDS: [(Cipher, u32); 3] = [
+    (Cipher::Xaes256Gcm, 4096),
+    (Cipher::XChaCha20Poly1305, 4096),
+    (Cipher::Xaes256Gcm, 65536),
+];
 
 pub struct Driver<'l> {
     lab: &'l Lab,
@@ -38,7 +47,11 @@ pub fn ok<T>(outcome: wardfs::fs::Result<T>) -> Answer<T> {
 
 impl<'l> Driver<'l> {
     pub fn new(lab: &'l Lab) -> Self {
-        Self { lab, fs: Some(lab.open()), known: RefCell::default() }
+        Self {
+            lab,
+            fs: Some(lab.open()),
+            known: RefCell::default(),
+        }
     }
 
     pub fn fs(&self) -> &Fs<Watched> {
@@ -86,7 +99,13 @@ impl<'l> Driver<'l> {
 
     pub fn create(&self, path: &[Vec<u8>]) -> Answer<(u64, Fh)> {
         let (parent, name) = self.at(path)?;
-        let made = self.fs().create(CALLER, parent, name, new_mode(libc::S_IFREG | 0o600), Existing::Refuse);
+        let made = self.fs().create(
+            CALLER,
+            parent,
+            name,
+            new_mode(libc::S_IFREG | 0o600),
+            Existing::Refuse,
+        );
         let (entry, fh) = ok(made)?;
         Ok((entry.attr.ino, fh))
     }
@@ -107,7 +126,15 @@ impl<'l> Driver<'l> {
     }
 
     pub fn set_size(&self, ino: u64, size: u64) -> Answer<()> {
-        ok(self.fs().setattr(CALLER, ino, &SetAttr { size: Some(size), ..KEEP })).map(drop)
+        ok(self.fs().setattr(
+            CALLER,
+            ino,
+            &SetAttr {
+                size: Some(size),
+                ..KEEP
+            },
+        ))
+        .map(drop)
     }
 
     pub fn read_all(&self, fh: Fh, size: usize) -> Answer<Vec<u8>> {
@@ -131,7 +158,11 @@ impl<'l> Driver<'l> {
                 }
                 cookie = entry.cookie;
                 names.push(entry.name.to_vec());
-                if let Some(told) = entry.entry.as_ref().filter(|_| !matches!(entry.name, b"." | b"..")) {
+                if let Some(told) = entry
+                    .entry
+                    .as_ref()
+                    .filter(|_| !matches!(entry.name, b"." | b".."))
+                {
                     self.told(told);
                 }
                 true
@@ -146,4 +177,3 @@ impl<'l> Driver<'l> {
         Ok(names)
     }
 }
-

@@ -44,7 +44,12 @@ impl Model {
     }
 
     fn add(&mut self, content: Content, mode: u32) -> usize {
-        self.nodes.push(Node { content, links: 1, mode, xattrs: BTreeMap::new() });
+        self.nodes.push(Node {
+            content,
+            links: 1,
+            mode,
+            xattrs: BTreeMap::new(),
+        });
         self.nodes.len() - 1
     }
 
@@ -63,7 +68,8 @@ impl Model {
     }
 
     fn find(&mut self, path: &[Vec<u8>]) -> Option<usize> {
-        path.iter().try_fold(0, |at, name| self.entries(at).get(name).copied())
+        path.iter()
+            .try_fold(0, |at, name| self.entries(at).get(name).copied())
     }
 
     fn is_dir(&self, id: usize) -> bool {
@@ -113,9 +119,17 @@ struct Run<'l> {
 
 impl Run<'_> {
     fn a_dir(&mut self) -> Path {
-        let dirs: Vec<Path> =
-            self.model.paths().into_iter().filter(|(p, id)| p.len() < 4 && self.model.nodes[*id].links > 0).map(|(p, _)| p).collect();
-        let dirs: Vec<Path> = dirs.into_iter().filter(|p| self.model.find(p).is_some_and(|id| self.model.is_dir(id))).collect();
+        let dirs: Vec<Path> = self
+            .model
+            .paths()
+            .into_iter()
+            .filter(|(p, id)| p.len() < 4 && self.model.nodes[*id].links > 0)
+            .map(|(p, _)| p)
+            .collect();
+        let dirs: Vec<Path> = dirs
+            .into_iter()
+            .filter(|p| self.model.find(p).is_some_and(|id| self.model.is_dir(id)))
+            .collect();
         self.random.pick(&dirs).clone()
     }
 
@@ -129,7 +143,10 @@ impl Run<'_> {
     /// A path that is there, for which `wanted` holds.
     fn some(&mut self, wanted: impl Fn(&Content) -> bool) -> Option<(Path, usize)> {
         let all = self.model.paths();
-        let fitting: Vec<_> = all.into_iter().filter(|(p, id)| !p.is_empty() && wanted(&self.model.nodes[*id].content)).collect();
+        let fitting: Vec<_> = all
+            .into_iter()
+            .filter(|(p, id)| !p.is_empty() && wanted(&self.model.nodes[*id].content))
+            .collect();
         (!fitting.is_empty()).then(|| self.random.pick(&fitting).clone())
     }
 
@@ -167,7 +184,12 @@ impl Run<'_> {
     }
 
     #[track_caller]
-    fn same<T: std::fmt::Debug>(&self, said: String, found: Answer<T>, expected: Answer<()>) -> (String, Answer<()>) {
+    fn same<T: std::fmt::Debug>(
+        &self,
+        said: String,
+        found: Answer<T>,
+        expected: Answer<()>,
+    ) -> (String, Answer<()>) {
         let found = found.map(drop);
         assert_eq!(found, expected, "{said}");
         (said, expected)
@@ -197,7 +219,9 @@ impl Run<'_> {
             self.driver.close(handle);
             return ("close".into(), Ok(()));
         }
-        let Some((path, id)) = self.a_file() else { return ("nothing to open".into(), Ok(())) };
+        let Some((path, id)) = self.a_file() else {
+            return ("nothing to open".into(), Ok(()));
+        };
         let handle = self.driver.open(&path, libc::O_RDWR);
         if let Ok(handle) = handle {
             self.handles.push((handle, id));
@@ -206,8 +230,13 @@ impl Run<'_> {
     }
 
     fn write(&mut self) -> (String, Answer<()>) {
-        let Some(((_, fh), id)) = self.a_handle() else { return self.create() };
-        let (mut off, len) = (self.random.offset(self.chunk), self.random.length(self.chunk));
+        let Some(((_, fh), id)) = self.a_handle() else {
+            return self.create();
+        };
+        let (mut off, len) = (
+            self.random.offset(self.chunk),
+            self.random.length(self.chunk),
+        );
         if self.random.one_in(3) {
             off = self.model.data(id).len().min(LARGEST * self.chunk);
         }
@@ -222,8 +251,13 @@ impl Run<'_> {
     }
 
     fn read(&mut self) -> (String, Answer<()>) {
-        let Some(((_, fh), id)) = self.a_handle() else { return self.create() };
-        let (off, len) = (self.random.offset(self.chunk), self.random.length(self.chunk));
+        let Some(((_, fh), id)) = self.a_handle() else {
+            return self.create();
+        };
+        let (off, len) = (
+            self.random.offset(self.chunk),
+            self.random.length(self.chunk),
+        );
         let mut found = vec![0xee; len];
         let got = ok(self.driver.fs().read(fh, off as u64, &mut found));
         let data = self.model.data(id);
@@ -241,19 +275,38 @@ impl Run<'_> {
             self.model.data(id).resize(size, 0);
             return self.same(format!("ftruncate #{id} to {size}"), done, Ok(()));
         }
-        let Some((path, id)) = self.a_file() else { return self.create() };
-        let done = self.driver.ino(&path).and_then(|ino| self.driver.set_size(ino, size as u64));
+        let Some((path, id)) = self.a_file() else {
+            return self.create();
+        };
+        let done = self
+            .driver
+            .ino(&path)
+            .and_then(|ino| self.driver.set_size(ino, size as u64));
         self.model.data(id).resize(size, 0);
         self.same(format!("truncate {path:?} #{id} to {size}"), done, Ok(()))
     }
 
     fn allocate(&mut self) -> (String, Answer<()>) {
-        let Some(((_, fh), id)) = self.a_handle() else { return self.create() };
-        let (off, len) = (self.random.offset(self.chunk), self.random.length(self.chunk));
+        let Some(((_, fh), id)) = self.a_handle() else {
+            return self.create();
+        };
+        let (off, len) = (
+            self.random.offset(self.chunk),
+            self.random.length(self.chunk),
+        );
         let keep = libc::FALLOC_FL_KEEP_SIZE;
-        let modes = [0, keep, libc::FALLOC_FL_PUNCH_HOLE | keep, libc::FALLOC_FL_ZERO_RANGE, libc::FALLOC_FL_ZERO_RANGE | keep];
+        let modes = [
+            0,
+            keep,
+            libc::FALLOC_FL_PUNCH_HOLE | keep,
+            libc::FALLOC_FL_ZERO_RANGE,
+            libc::FALLOC_FL_ZERO_RANGE | keep,
+        ];
         let mode = *self.random.pick(&modes);
-        let done = ok(self.driver.fs().fallocate(CALLER, fh, off as u64, len as u64, mode));
+        let done = ok(self
+            .driver
+            .fs()
+            .fallocate(CALLER, fh, off as u64, len as u64, mode));
         let data = self.model.data(id);
         if mode & keep == 0 && data.len() < off + len {
             data.resize(off + len, 0);
@@ -262,16 +315,31 @@ impl Run<'_> {
             let end = data.len().min(off + len);
             data[off.min(end)..end].fill(0);
         }
-        self.same(format!("fallocate {mode} {len} at {off} of #{id}"), done, Ok(()))
+        self.same(
+            format!("fallocate {mode} {len} at {off} of #{id}"),
+            done,
+            Ok(()),
+        )
     }
 
     fn copy(&mut self) -> (String, Answer<()>) {
-        let (Some(((_, from), a)), Some(((_, to), b))) = (self.a_handle(), self.a_handle()) else { return self.create() };
+        let (Some(((_, from), a)), Some(((_, to), b))) = (self.a_handle(), self.a_handle()) else {
+            return self.create();
+        };
         if a == b {
             return ("no copy within one file".into(), Ok(()));
         }
-        let (off, into, len) = (self.random.offset(self.chunk), self.random.offset(self.chunk), self.random.length(self.chunk));
-        let done = ok(self.driver.fs().copy_range(CALLER, (from, off as u64), (to, into as u64), len as u64));
+        let (off, into, len) = (
+            self.random.offset(self.chunk),
+            self.random.offset(self.chunk),
+            self.random.length(self.chunk),
+        );
+        let done = ok(self.driver.fs().copy_range(
+            CALLER,
+            (from, off as u64),
+            (to, into as u64),
+            len as u64,
+        ));
         let source = self.model.data(a);
         let piece = source[off.min(source.len())..(off + len).min(source.len())].to_vec();
         let said = format!("copy {len} from {off} of #{a} to {into} of #{b}");
@@ -286,9 +354,17 @@ impl Run<'_> {
 
     fn mkdir(&mut self) -> (String, Answer<()>) {
         let path = self.a_path();
-        let expected = if self.model.find(&path).is_some() { Err(libc::EEXIST) } else { Ok(()) };
+        let expected = if self.model.find(&path).is_some() {
+            Err(libc::EEXIST)
+        } else {
+            Ok(())
+        };
         let made = self.driver.at(&path).and_then(|(parent, name)| {
-            ok(self.driver.fs().mkdir(CALLER, parent, name, new_mode(0o700))).map(|entry| self.driver.told(&entry))
+            ok(self
+                .driver
+                .fs()
+                .mkdir(CALLER, parent, name, new_mode(0o700)))
+            .map(|entry| self.driver.told(&entry))
         });
         if expected.is_ok() {
             let id = self.model.add(Content::Dir(BTreeMap::new()), 0o700);
@@ -301,7 +377,11 @@ impl Run<'_> {
         let path = self.a_path();
         let found = self.model.find(&path);
         let is_dir = found.is_some_and(|id| self.model.is_dir(id));
-        let as_dir = if self.random.one_in(8) { !is_dir } else { is_dir };
+        let as_dir = if self.random.one_in(8) {
+            !is_dir
+        } else {
+            is_dir
+        };
         let expected = match found {
             None => Err(libc::ENOENT),
             Some(_) if as_dir && !is_dir => Err(libc::ENOTDIR),
@@ -309,35 +389,51 @@ impl Run<'_> {
             Some(id) if is_dir && !self.model.entries(id).is_empty() => Err(libc::ENOTEMPTY),
             Some(_) => Ok(()),
         };
-        let done = self.driver.at(&path).and_then(|(parent, name)| match as_dir {
-            true => ok(self.driver.fs().rmdir(parent, name)),
-            false => ok(self.driver.fs().unlink(parent, name)),
-        });
+        let done = self
+            .driver
+            .at(&path)
+            .and_then(|(parent, name)| match as_dir {
+                true => ok(self.driver.fs().rmdir(parent, name)),
+                false => ok(self.driver.fs().unlink(parent, name)),
+            });
         if expected.is_ok() {
             let id = self.model.take(&path);
             self.model.nodes[id].links -= 1;
         }
-        self.same(format!("remove {path:?} as directory: {as_dir}"), done, expected)
+        self.same(
+            format!("remove {path:?} as directory: {as_dir}"),
+            done,
+            expected,
+        )
     }
 
     fn rename(&mut self) -> (String, Answer<()>) {
-        let Some((from, a)) = self.some(|_| true) else { return self.create() };
+        let Some((from, a)) = self.some(|_| true) else {
+            return self.create();
+        };
         let to = self.a_path();
         // The kernel refuses to move a directory below itself before it asks.
         if to.starts_with(&from) || from.starts_with(&to) {
             return ("no rename".into(), Ok(()));
         }
-        let mode = *self.random.pick(&[RenameMode::Replace, RenameMode::Replace, RenameMode::NoReplace, RenameMode::Exchange]);
+        let mode = *self.random.pick(&[
+            RenameMode::Replace,
+            RenameMode::Replace,
+            RenameMode::NoReplace,
+            RenameMode::Exchange,
+        ]);
         let target = self.model.find(&to);
         let expected = match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => Err(libc::EEXIST),
             (RenameMode::Exchange, None) => Err(libc::ENOENT),
-            (RenameMode::Replace, Some(b)) if a != b => match (self.model.is_dir(a), self.model.is_dir(b)) {
-                (true, false) => Err(libc::ENOTDIR),
-                (false, true) => Err(libc::EISDIR),
-                (true, true) if !self.model.entries(b).is_empty() => Err(libc::ENOTEMPTY),
-                _ => Ok(()),
-            },
+            (RenameMode::Replace, Some(b)) if a != b => {
+                match (self.model.is_dir(a), self.model.is_dir(b)) {
+                    (true, false) => Err(libc::ENOTDIR),
+                    (false, true) => Err(libc::EISDIR),
+                    (true, true) if !self.model.entries(b).is_empty() => Err(libc::ENOTEMPTY),
+                    _ => Ok(()),
+                }
+            }
             _ => Ok(()),
         };
         let done = self.driver.at(&from).and_then(|old| {
@@ -359,13 +455,23 @@ impl Run<'_> {
             }
             _ => {}
         }
-        self.same(format!("rename {mode:?} {from:?} to {to:?}"), done, expected)
+        self.same(
+            format!("rename {mode:?} {from:?} to {to:?}"),
+            done,
+            expected,
+        )
     }
 
     fn link(&mut self) -> (String, Answer<()>) {
-        let Some((from, id)) = self.some(|c| !matches!(c, Content::Dir(_))) else { return self.create() };
+        let Some((from, id)) = self.some(|c| !matches!(c, Content::Dir(_))) else {
+            return self.create();
+        };
         let to = self.a_path();
-        let expected = if self.model.find(&to).is_some() { Err(libc::EEXIST) } else { Ok(()) };
+        let expected = if self.model.find(&to).is_some() {
+            Err(libc::EEXIST)
+        } else {
+            Ok(())
+        };
         let done = self.driver.ino(&from).and_then(|ino| {
             let (parent, name) = self.driver.at(&to)?;
             ok(self.driver.fs().link(ino, parent, name)).map(|entry| self.driver.told(&entry))
@@ -381,9 +487,14 @@ impl Run<'_> {
         let path = self.a_path();
         let len = *self.random.pick(&[1, 20, 500, 3100, 4095]);
         let target = vec![b'a' + self.random.below(26) as u8; len];
-        let expected = if self.model.find(&path).is_some() { Err(libc::EEXIST) } else { Ok(()) };
+        let expected = if self.model.find(&path).is_some() {
+            Err(libc::EEXIST)
+        } else {
+            Ok(())
+        };
         let done = self.driver.at(&path).and_then(|(parent, name)| {
-            ok(self.driver.fs().symlink(CALLER, parent, name, &target)).map(|entry| self.driver.told(&entry))
+            ok(self.driver.fs().symlink(CALLER, parent, name, &target))
+                .map(|entry| self.driver.told(&entry))
         });
         if expected.is_ok() {
             let id = self.model.add(Content::Link(target), 0o777);
@@ -393,7 +504,9 @@ impl Run<'_> {
     }
 
     fn xattr(&mut self) -> (String, Answer<()>) {
-        let Some((path, id)) = self.some(|c| !matches!(c, Content::Link(_))) else { return self.create() };
+        let Some((path, id)) = self.some(|c| !matches!(c, Content::Link(_))) else {
+            return self.create();
+        };
         let name = format!("user.{}", self.random.below(3)).into_bytes();
         let ino = self.driver.ino(&path).expect("there");
         let there = self.model.nodes[id].xattrs.contains_key(&name);
@@ -405,7 +518,9 @@ impl Run<'_> {
         }
         let len = self.random.below(200);
         let value = self.random.bytes(len);
-        let mode = *self.random.pick(&[XattrMode::Any, XattrMode::Create, XattrMode::Replace]);
+        let mode = *self
+            .random
+            .pick(&[XattrMode::Any, XattrMode::Create, XattrMode::Replace]);
         let expected = match (mode, there) {
             (XattrMode::Create, true) => Err(libc::EEXIST),
             (XattrMode::Replace, false) => Err(libc::ENODATA),
@@ -423,10 +538,19 @@ impl Run<'_> {
             let done = ok(self.driver.fs().fsync(fh, Sync::Data));
             return self.same(format!("fsync #{id}"), done, Ok(()));
         }
-        let Some((path, id)) = self.some(|c| !matches!(c, Content::Link(_))) else { return self.create() };
+        let Some((path, id)) = self.some(|c| !matches!(c, Content::Link(_))) else {
+            return self.create();
+        };
         let mode = 0o600 | self.random.below(0o200) as u32;
         let ino = self.driver.ino(&path).expect("there");
-        let done = ok(self.driver.fs().setattr(CALLER, ino, &SetAttr { mode: Some(mode), ..KEEP }));
+        let done = ok(self.driver.fs().setattr(
+            CALLER,
+            ino,
+            &SetAttr {
+                mode: Some(mode),
+                ..KEEP
+            },
+        ));
         self.model.nodes[id].mode = mode;
         self.same(format!("chmod {mode:o} {path:?}"), done, Ok(()))
     }
@@ -434,8 +558,12 @@ impl Run<'_> {
     /// Compares everything that can be seen.
     fn compare(&mut self) {
         for (path, id) in self.model.paths() {
-            let ino = self.driver.ino(&path).unwrap_or_else(|e| panic!("{path:?}: errno {e}"));
-            let attr = ok(self.driver.fs().getattr(ino)).unwrap_or_else(|e| panic!("{path:?}: errno {e}"));
+            let ino = self
+                .driver
+                .ino(&path)
+                .unwrap_or_else(|e| panic!("{path:?}: errno {e}"));
+            let attr =
+                ok(self.driver.fs().getattr(ino)).unwrap_or_else(|e| panic!("{path:?}: errno {e}"));
             let node = &self.model.nodes[id];
             if ino != ROOT {
                 assert_eq!(attr.mode & 0o7777, node.mode, "mode of {path:?}");
@@ -444,35 +572,72 @@ impl Run<'_> {
                 Content::Dir(entries) => {
                     let expected: Vec<Vec<u8>> = entries.into_keys().collect();
                     for detail in [Detail::Names, Detail::Attributes] {
-                        assert_eq!(self.driver.names(ino, detail), Ok(expected.clone()), "names in {path:?}");
+                        assert_eq!(
+                            self.driver.names(ino, detail),
+                            Ok(expected.clone()),
+                            "names in {path:?}"
+                        );
                     }
                 }
                 Content::Link(target) => {
-                    assert_eq!((attr.size, attr.nlink), (target.len() as u64, node.links), "{path:?}");
-                    assert!(ok(self.driver.fs().readlink(ino)) == Ok(target), "target of {path:?}");
+                    assert_eq!(
+                        (attr.size, attr.nlink),
+                        (target.len() as u64, node.links),
+                        "{path:?}"
+                    );
+                    assert!(
+                        ok(self.driver.fs().readlink(ino)) == Ok(target),
+                        "target of {path:?}"
+                    );
                 }
                 Content::File(data) => {
-                    assert_eq!((attr.size, attr.nlink), (data.len() as u64, node.links), "{path:?}");
+                    assert_eq!(
+                        (attr.size, attr.nlink),
+                        (data.len() as u64, node.links),
+                        "{path:?}"
+                    );
                     let handle = self.driver.open(&path, libc::O_RDONLY).expect("readable");
                     let found = self.driver.read_all(handle.1, data.len());
-                    assert!(found.as_ref() == Ok(&data), "content of {path:?}: {:?}", found.map(|d| d.len()));
+                    assert!(
+                        found.as_ref() == Ok(&data),
+                        "content of {path:?}: {:?}",
+                        found.map(|d| d.len())
+                    );
                     self.driver.close(handle);
                 }
             }
             if !matches!(self.model.nodes[id].content, Content::Link(_)) {
                 let listed = ok(self.driver.fs().listxattr(ino)).expect("listed");
-                let mut names: Vec<Vec<u8>> = listed.split(|b| *b == 0).filter(|n| !n.is_empty()).map(<[u8]>::to_vec).collect();
+                let mut names: Vec<Vec<u8>> = listed
+                    .split(|b| *b == 0)
+                    .filter(|n| !n.is_empty())
+                    .map(<[u8]>::to_vec)
+                    .collect();
                 names.sort();
-                assert_eq!(names, self.model.nodes[id].xattrs.keys().cloned().collect::<Vec<_>>(), "xattrs of {path:?}");
+                assert_eq!(
+                    names,
+                    self.model.nodes[id]
+                        .xattrs
+                        .keys()
+                        .cloned()
+                        .collect::<Vec<_>>(),
+                    "xattrs of {path:?}"
+                );
                 for (name, value) in &self.model.nodes[id].xattrs {
-                    assert!(ok(self.driver.fs().getxattr(ino, name)).as_ref() == Ok(value), "xattr of {path:?}");
+                    assert!(
+                        ok(self.driver.fs().getxattr(ino, name)).as_ref() == Ok(value),
+                        "xattr of {path:?}"
+                    );
                 }
             }
             self.driver.forget_all();
         }
         for ((_, fh), id) in self.handles.clone() {
             let data = self.model.data(id).clone();
-            assert!(self.driver.read_all(fh, data.len()) == Ok(data), "content of open #{id}");
+            assert!(
+                self.driver.read_all(fh, data.len()) == Ok(data),
+                "content of open #{id}"
+            );
         }
     }
 
@@ -511,7 +676,9 @@ fn run(seed: u64, (cipher, chunk): (wardfs::crypto::Cipher, u32)) {
 
 /// One more seed can be told by `WARDFS_TEST_SEED`.
 fn seeds(first: u64) -> Vec<u64> {
-    let told = std::env::var("WARDFS_TEST_SEED").ok().map(|s| s.parse().expect("a number"));
+    let told = std::env::var("WARDFS_TEST_SEED")
+        .ok()
+        .map(|s| s.parse().expect("a number"));
     (first..first + 3).chain(told).collect()
 }
 

@@ -28,12 +28,26 @@ impl Lab {
         let mut passphrase = SecretVec::new();
         passphrase.extend_from_slice(b"test");
         let secret = SlotSecret::new(Some(passphrase), None).expect("a passphrase");
-        let kdf = Argon2Params { memory_kib: 8 * 1024, time: 1, lanes: 1 };
-        let params = InitParams { cipher, chunk_size, label: String::new(), kdf };
+        let kdf = Argon2Params {
+            memory_kib: 8 * 1024,
+            time: 1,
+            lanes: 1,
+        };
+        let params = InitParams {
+            cipher,
+            chunk_size,
+            label: String::new(),
+            kdf,
+        };
         init(&dir.join("vault"), &params, &secret).expect("free");
         let locked = Locked::open(&dir.join("vault")).expect("just made");
         let (_, keys) = locked.unlock(&secret).expect("just made");
-        Self { header: locked.header().clone(), dir, keys, watch: Arc::default() }
+        Self {
+            header: locked.header().clone(),
+            dir,
+            keys,
+            watch: Arc::default(),
+        }
     }
 
     pub fn vault(&self) -> PathBuf {
@@ -42,10 +56,24 @@ impl Lab {
 
     pub fn open(&self) -> Fs<Watched> {
         let disk = Disk::open(&self.vault(), Atime::Backing).expect("there");
-        let backing = Watched { disk, watch: self.watch.clone() };
-        let volume = Volume::on(backing, None, self.keys.clone(), &self.header, Access::ReadWrite).expect("whole");
+        let backing = Watched {
+            disk,
+            watch: self.watch.clone(),
+        };
+        let volume = Volume::on(
+            backing,
+            None,
+            self.keys.clone(),
+            &self.header,
+            Access::ReadWrite,
+        )
+        .expect("whole");
         // Few directories, so that they leave the cache and come again.
-        let config = Config { own_as_caller: false, acl: false, cached_dirs: 4 };
+        let config = Config {
+            own_as_caller: false,
+            acl: false,
+            cached_dirs: 4,
+        };
         Fs::new(volume, config).expect("readable")
     }
 }

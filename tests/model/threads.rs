@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use wardfs::crypto::Cipher;
 use wardfs::fs::Fh;
 use wardfs::store::backing::Sync;
 
@@ -18,8 +19,11 @@ fn path(name: &str) -> Path {
 }
 
 /// Runs `work` on one open file in many threads, and gives what is in it then and after a reopen.
-fn in_threads(kind: usize, work: impl Fn(&wardfs::fs::Fs<crate::watched::Watched>, Fh, u64, usize) + std::marker::Sync) -> Vec<u8> {
-    let lab = Lab::new(KINDS[kind].0, KINDS[kind].1);
+fn in_threads(
+    (cipher, chunk): (Cipher, u32),
+    work: impl Fn(&wardfs::fs::Fs<crate::watched::Watched>, Fh, u64, usize) + std::marker::Sync,
+) -> Vec<u8> {
+    let lab = Lab::new(cipher, chunk);
     let mut driver = Driver::new(&lab);
     let handle = driver.create(&path("file")).expect("free");
     let fs = driver.fs();
@@ -34,14 +38,17 @@ fn in_threads(kind: usize, work: impl Fn(&wardfs::fs::Fs<crate::watched::Watched
     driver.close(handle);
     driver.reopen();
     let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
-    assert!(driver.read_all(handle.1, size).expect("readable") == content, "another content after a reopen");
+    assert!(
+        driver.read_all(handle.1, size).expect("readable") == content,
+        "another content after a reopen"
+    );
     driver.close(handle);
     content
 }
 
 #[test]
 fn disjoint_ranges_do_not_disturb_each_other() {
-    for kind in 0..KINDS.len() {
+    for kind in KINDS {
         const PIECE: usize = 5003;
         const PIECES: usize = 200;
         let content = in_threads(kind, |fs, fh, _, thread| {
@@ -71,7 +78,7 @@ fn disjoint_ranges_do_not_disturb_each_other() {
 
 #[test]
 fn overlapping_writes_are_each_whole() {
-    for kind in 0..KINDS.len() {
+    for kind in KINDS {
         const RECORD: usize = 10_007;
         let content = in_threads(kind, |fs, fh, _, thread| {
             let mut random = Random::new(thread as u64 + 100);
@@ -81,19 +88,25 @@ fn overlapping_writes_are_each_whole() {
                 fs.write(fh, at, &[mark; RECORD]).expect("room");
                 let mut seen = [0; RECORD];
                 let got = fs.read(fh, at, &mut seen).expect("readable");
-                assert!(got == RECORD && seen.iter().all(|b| *b == seen[0]), "a mixed record");
+                assert!(
+                    got == RECORD && seen.iter().all(|b| *b == seen[0]),
+                    "a mixed record"
+                );
             }
         });
         for (i, record) in content.chunks(RECORD).enumerate() {
-            assert!(record.iter().all(|b| *b == record[0]), "record {i} is mixed");
+            assert!(
+                record.iter().all(|b| *b == record[0]),
+                "record {i} is mixed"
+            );
         }
     }
 }
 
 #[test]
 fn writing_cutting_and_punching_at_once_never_damages_a_file() {
-    for kind in 0..KINDS.len() {
-        let chunk = KINDS[kind].1 as usize;
+    for kind in KINDS {
+        let chunk = kind.1 as usize;
         in_threads(kind, |fs, fh, ino, thread| {
             let mut random = Random::new(thread as u64 + 1000);
             let punch = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
@@ -102,15 +115,25 @@ fn writing_cutting_and_punching_at_once_never_damages_a_file() {
                 let mut seen = vec![0; len];
                 match (thread, random.below(4)) {
                     (0, 0) => {
-                        let size = wardfs::fs::SetAttr { size: Some(off), ..crate::driver::KEEP };
+                        let size = wardfs::fs::SetAttr {
+                            size: Some(off),
+                            ..crate::driver::KEEP
+                        };
                         fs.setattr(CALLER, ino, &size).expect("room");
                     }
-                    (1, 0) => fs.fallocate(CALLER, fh, off, len as u64, punch).expect("supported"),
+                    (1, 0) => fs
+                        .fallocate(CALLER, fh, off, len as u64, punch)
+                        .expect("supported"),
                     (2, 0) => fs.fsync(fh, Sync::All).expect("room"),
-                    (_, 1 | 2) => fs.write(fh, off, &vec![thread as u8 + 1; len]).expect("room"),
+                    (_, 1 | 2) => fs
+                        .write(fh, off, &vec![thread as u8 + 1; len])
+                        .expect("room"),
                     _ => {
                         let got = fs.read(fh, off, &mut seen).expect("readable");
-                        assert!(seen[..got].iter().all(|b| usize::from(*b) <= THREADS), "a byte nobody wrote");
+                        assert!(
+                            seen[..got].iter().all(|b| usize::from(*b) <= THREADS),
+                            "a byte nobody wrote"
+                        );
                     }
                 }
             }
@@ -125,7 +148,9 @@ fn a_file_closed_by_two_at_once_is_complete() {
     const FILES: usize = 500;
     for i in 0..FILES {
         let first = driver.create(&path(&i.to_string())).expect("free");
-        let second = driver.open(&path(&i.to_string()), libc::O_RDWR).expect("there");
+        let second = driver
+            .open(&path(&i.to_string()), libc::O_RDWR)
+            .expect("there");
         let together = Barrier::new(2);
         let fs = driver.fs();
         std::thread::scope(|scope| {
@@ -141,7 +166,9 @@ fn a_file_closed_by_two_at_once_is_complete() {
     }
     driver.reopen();
     for i in 0..FILES {
-        let handle = driver.open(&path(&i.to_string()), libc::O_RDONLY).expect("there");
+        let handle = driver
+            .open(&path(&i.to_string()), libc::O_RDONLY)
+            .expect("there");
         assert_eq!(driver.read_all(handle.1, 0), Ok(Vec::new()), "file {i}");
         driver.close(handle);
     }
@@ -157,9 +184,17 @@ fn opening_and_closing_at_once_loses_no_write() {
         for thread in 0..THREADS {
             scope.spawn(move || {
                 for i in 0..200u64 {
-                    let entry = fs.lookup(wardfs::fs::ROOT, b"file").expect("searchable").expect("there");
+                    let entry = fs
+                        .lookup(wardfs::fs::ROOT, b"file")
+                        .expect("searchable")
+                        .expect("there");
                     let fh = fs.open(entry.attr.ino, libc::O_RDWR).expect("there");
-                    fs.write(fh, (i * THREADS as u64 + thread as u64) * 100, &[thread as u8 + 1; 100]).expect("room");
+                    fs.write(
+                        fh,
+                        (i * THREADS as u64 + thread as u64) * 100,
+                        &[thread as u8 + 1; 100],
+                    )
+                    .expect("room");
                     fs.release(fh).expect("open");
                     fs.forget(entry.attr.ino, 1).expect("not poisoned");
                 }
@@ -168,11 +203,16 @@ fn opening_and_closing_at_once_loses_no_write() {
     });
     driver.reopen();
     let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
-    let content = driver.read_all(handle.1, 200 * THREADS * 100).expect("readable");
+    let content = driver
+        .read_all(handle.1, 200 * THREADS * 100)
+        .expect("readable");
     driver.close(handle);
     assert_eq!(content.len(), 200 * THREADS * 100);
     for (i, piece) in content.chunks(100).enumerate() {
-        assert!(piece.iter().all(|b| usize::from(*b) == i % THREADS + 1), "piece {i}");
+        assert!(
+            piece.iter().all(|b| usize::from(*b) == i % THREADS + 1),
+            "piece {i}"
+        );
     }
 }
 
@@ -187,42 +227,73 @@ fn names_come_and_go_in_many_threads() {
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
                 let fh = fs.opendir(wardfs::fs::ROOT).expect("there");
-                fs.readdir(fh, 0, wardfs::fs::Detail::Names, &mut |_| true).expect("readable");
+                fs.readdir(fh, 0, wardfs::fs::Detail::Names, &mut |_| true)
+                    .expect("readable");
                 fs.releasedir(fh).expect("open");
             }
         });
-        let makers: Vec<_> = (0..THREADS).map(|thread| {
-            scope.spawn(move || {
-                for i in 0..100 {
-                    let (dir, new) = (format!("dir{}", i % 3), format!("{thread}-{i}{}", "l".repeat(i % 2 * 200)));
-                    let made = fs.mkdir(CALLER, wardfs::fs::ROOT, dir.as_bytes(), crate::driver::new_mode(0o700));
-                    let ino = match made {
-                        Ok(entry) => entry.attr.ino,
-                        Err(_) => match fs.lookup(wardfs::fs::ROOT, dir.as_bytes()).expect("searchable") {
-                            Some(entry) => entry.attr.ino,
-                            None => continue,
-                        },
-                    };
-                    let made = fs.mknod(CALLER, ino, new.as_bytes(), crate::driver::new_mode(libc::S_IFREG | 0o600), 0);
-                    if let Ok(entry) = made {
-                        fs.unlink(ino, new.as_bytes()).expect("just made, by nobody else");
-                        fs.forget(entry.attr.ino, 1).expect("not poisoned");
+        let makers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    for i in 0..100 {
+                        let (dir, new) = (
+                            format!("dir{}", i % 3),
+                            format!("{thread}-{i}{}", "l".repeat(i % 2 * 200)),
+                        );
+                        let made = fs.mkdir(
+                            CALLER,
+                            wardfs::fs::ROOT,
+                            dir.as_bytes(),
+                            crate::driver::new_mode(0o700),
+                        );
+                        let ino = match made {
+                            Ok(entry) => entry.attr.ino,
+                            Err(_) => match fs
+                                .lookup(wardfs::fs::ROOT, dir.as_bytes())
+                                .expect("searchable")
+                            {
+                                Some(entry) => entry.attr.ino,
+                                None => continue,
+                            },
+                        };
+                        let made = fs.mknod(
+                            CALLER,
+                            ino,
+                            new.as_bytes(),
+                            crate::driver::new_mode(libc::S_IFREG | 0o600),
+                            0,
+                        );
+                        if let Ok(entry) = made {
+                            fs.unlink(ino, new.as_bytes())
+                                .expect("just made, by nobody else");
+                            fs.forget(entry.attr.ino, 1).expect("not poisoned");
+                        }
+                        // Others may be at work in it: then it is not empty, or gone.
+                        let _ = fs.rmdir(wardfs::fs::ROOT, dir.as_bytes());
+                        fs.forget(ino, 1).expect("not poisoned");
                     }
-                    // Others may be at work in it: then it is not empty, or gone.
-                    let _ = fs.rmdir(wardfs::fs::ROOT, dir.as_bytes());
-                    fs.forget(ino, 1).expect("not poisoned");
-                }
+                })
             })
-        }).collect();
+            .collect();
         for maker in makers {
             maker.join().expect("no panic");
         }
         stop.store(true, Ordering::Relaxed);
     });
     driver.reopen();
-    for name in driver.names(wardfs::fs::ROOT, wardfs::fs::Detail::Names).expect("readable") {
-        let ino = driver.lookup(wardfs::fs::ROOT, &name).expect("searchable").expect("there");
-        assert_eq!(driver.names(ino, wardfs::fs::Detail::Names), Ok(vec![]), "nothing is left in it");
+    for name in driver
+        .names(wardfs::fs::ROOT, wardfs::fs::Detail::Names)
+        .expect("readable")
+    {
+        let ino = driver
+            .lookup(wardfs::fs::ROOT, &name)
+            .expect("searchable")
+            .expect("there");
+        assert_eq!(
+            driver.names(ino, wardfs::fs::Detail::Names),
+            Ok(vec![]),
+            "nothing is left in it"
+        );
         assert_eq!(ok(driver.fs().rmdir(wardfs::fs::ROOT, &name)), Ok(()));
     }
 }

@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
-use wardfs::store::backing::{Allocate, Attr, Backing, OpenFor, RenameMode, SeekTo, SetTime, Space, Sync, Target, XattrMode};
+use wardfs::store::backing::{
+    Allocate, Attr, Backing, OpenFor, RenameMode, SeekTo, SetTime, Space, Sync, Target, XattrMode,
+};
 use wardfs::store::disk::{Disk, DiskListing};
 
 /// What was called, and what is to fail.
@@ -19,7 +21,11 @@ impl Watch {
     /// The calls since the last time this was asked, as `name*count` in alphabetical order.
     pub fn take(&self) -> String {
         let counts = std::mem::take(&mut *self.counts.lock().expect("no panic under it"));
-        counts.iter().map(|(name, n)| format!("{name}*{n}")).collect::<Vec<_>>().join(" ")
+        counts
+            .iter()
+            .map(|(name, n)| format!("{name}*{n}"))
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// From now on calls of this name fail.
@@ -32,7 +38,12 @@ impl Watch {
     }
 
     fn called(&self, name: &'static str) -> io::Result<()> {
-        *self.counts.lock().expect("no panic under it").entry(name).or_default() += 1;
+        *self
+            .counts
+            .lock()
+            .expect("no panic under it")
+            .entry(name)
+            .or_default() += 1;
         match *self.refused.lock().expect("no panic under it") {
             Some((refused, errno)) if refused == name => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),
@@ -148,11 +159,21 @@ impl Backing for Watched {
         self.watch.called("chmod")?;
         self.disk.chmod(inner(target), mode)
     }
-    fn chown(&self, target: Target<'_, Self>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    fn chown(
+        &self,
+        target: Target<'_, Self>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+    ) -> io::Result<()> {
         self.watch.called("chown")?;
         self.disk.chown(inner(target), uid, gid)
     }
-    fn set_times(&self, target: Target<'_, Self>, atime: SetTime, mtime: SetTime) -> io::Result<()> {
+    fn set_times(
+        &self,
+        target: Target<'_, Self>,
+        atime: SetTime,
+        mtime: SetTime,
+    ) -> io::Result<()> {
         self.watch.called("set_times")?;
         self.disk.set_times(inner(target), atime, mtime)
     }
@@ -160,7 +181,13 @@ impl Backing for Watched {
         self.watch.called("get_xattr")?;
         self.disk.get_xattr(inner(target), name)
     }
-    fn set_xattr(&self, target: Target<'_, Self>, name: &[u8], value: &[u8], mode: XattrMode) -> io::Result<()> {
+    fn set_xattr(
+        &self,
+        target: Target<'_, Self>,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> io::Result<()> {
         self.watch.called("set_xattr")?;
         self.disk.set_xattr(inner(target), name, value, mode)
     }

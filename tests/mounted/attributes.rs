@@ -40,7 +40,10 @@ fn inode_numbers_stay_the_same_across_remounts() {
         fs::rename(place.join("dir3"), place.join("renamed")).expect("there");
         fs::write(place.join("renamed/file"), b"other content").expect("there");
         place.remount();
-        assert_eq!(inodes(place.root())[&place.join("renamed/file")], before[&place.join("dir3/file")]);
+        assert_eq!(
+            inodes(place.root())[&place.join("renamed/file")],
+            before[&place.join("dir3/file")]
+        );
     });
 }
 
@@ -49,7 +52,10 @@ fn every_mode_is_kept() {
     PLAIN.run(|place| {
         fs::create_dir(place.join("dir")).expect("free");
         fs::write(place.join("file"), b"x").expect("free");
-        for mode in (0..=0o7777).step_by(61).chain([0o7777, 0o4755, 0o2755, 0o1777, 0]) {
+        for mode in (0..=0o7777)
+            .step_by(61)
+            .chain([0o7777, 0o4755, 0o2755, 0o1777, 0])
+        {
             for name in ["dir", "file"] {
                 chmod(&place.join(name), mode);
                 assert_eq!(mode_of(&place.join(name)), mode);
@@ -58,7 +64,10 @@ fn every_mode_is_kept() {
         chmod(&place.join("dir"), 0o3751);
         chmod(&place.join("file"), 0o4204);
         place.remount();
-        assert_eq!((mode_of(&place.join("dir")), mode_of(&place.join("file"))), (0o3751, 0o4204));
+        assert_eq!(
+            (mode_of(&place.join("dir")), mode_of(&place.join("file"))),
+            (0o3751, 0o4204)
+        );
     });
 }
 
@@ -69,7 +78,10 @@ fn the_kernel_checks_modes() {
         assert_errno(access(place.join("script"), Access::EXEC_OK), libc::EACCES);
         chmod(&place.join("script"), 0o755);
         access(place.join("script"), Access::EXEC_OK).expect("executable now");
-        assert_eq!(run(&mut std::process::Command::new(place.join("script"))).ok(), "run\n");
+        assert_eq!(
+            run(&mut std::process::Command::new(place.join("script"))).ok(),
+            "run\n"
+        );
     });
 }
 
@@ -96,13 +108,26 @@ fn owners_are_kept_also_of_links() {
 #[test]
 fn statfs_tells_what_the_backing_filesystem_tells() {
     PLAIN.run(|place| {
-        let (here, there) = (statvfs(place.root()).expect("mounted"), statvfs(place.vault().path()).expect("there"));
+        let (here, there) = (
+            statvfs(place.root()).expect("mounted"),
+            statvfs(place.vault().path()).expect("there"),
+        );
         assert_eq!(here.f_namemax, 255);
-        assert_eq!((here.f_bsize, here.f_frsize), (there.f_bsize, there.f_frsize));
-        assert_eq!((here.f_blocks, here.f_files), (there.f_blocks, there.f_files));
+        assert_eq!(
+            (here.f_bsize, here.f_frsize),
+            (there.f_bsize, there.f_frsize)
+        );
+        assert_eq!(
+            (here.f_blocks, here.f_files),
+            (there.f_blocks, there.f_files)
+        );
         // Others write to that filesystem meanwhile: within one percent of its size.
         let near = |a: u64, b: u64| a.abs_diff(b) <= there.f_blocks.max(there.f_files) / 100;
-        assert!(near(here.f_bfree, there.f_bfree) && near(here.f_bavail, there.f_bavail) && near(here.f_ffree, there.f_ffree));
+        assert!(
+            near(here.f_bfree, there.f_bfree)
+                && near(here.f_bavail, there.f_bavail)
+                && near(here.f_ffree, there.f_ffree)
+        );
         assert!(here.f_bavail <= here.f_bfree);
     });
 }

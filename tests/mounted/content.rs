@@ -35,8 +35,14 @@ fn a_write_inside_a_file_changes_its_range_only() {
         let mut model = bytes(1, 300_001);
         fs::write(&path, &model).expect("there is room");
         for round in 0..3 {
-            let file = OpenOptions::new().write(true).open(&path).expect("it is there");
-            for (i, off) in [0, 1, 4095, 4096, 65_535, 65_536, 131_000, 299_999].into_iter().enumerate() {
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .expect("it is there");
+            for (i, off) in [0, 1, 4095, 4096, 65_535, 65_536, 131_000, 299_999]
+                .into_iter()
+                .enumerate()
+            {
                 for len in [1, 2, 100, 4096, 4097, 70_000] {
                     let len = len.min(300_001 - off);
                     write_both(&file, &mut model, off, &bytes(1000 * round + i as u64, len));
@@ -57,18 +63,26 @@ fn reads_of_any_range_give_that_range() {
         fs::write(place.join("file"), &model).expect("there is room");
         place.remount();
         let file = File::open(place.join("file")).expect("it is there");
-        for off in [0usize, 1, 4095, 4096, 4097, 65_535, 65_536, 199_999, 200_122, 200_123, 300_000] {
+        for off in [
+            0usize, 1, 4095, 4096, 4097, 65_535, 65_536, 199_999, 200_122, 200_123, 300_000,
+        ] {
             for len in [1usize, 4095, 4096, 8192, 70_000, 300_000] {
                 let mut buf = vec![0; len];
                 let mut got = 0;
                 while got < len {
-                    match file.read_at(&mut buf[got..], (off + got) as u64).expect("readable") {
+                    match file
+                        .read_at(&mut buf[got..], (off + got) as u64)
+                        .expect("readable")
+                    {
                         0 => break,
                         n => got += n,
                     }
                 }
                 let end = model.len().min(off + len);
-                assert!(buf[..got] == model[off.min(end)..end], "{len} bytes at {off}");
+                assert!(
+                    buf[..got] == model[off.min(end)..end],
+                    "{len} bytes at {off}"
+                );
             }
         }
     });
@@ -80,7 +94,11 @@ fn appends_of_any_length_follow_each_other() {
         let path = place.join("log");
         let mut model = Vec::new();
         for round in 0..4 {
-            let mut file = OpenOptions::new().append(true).create(true).open(&path).expect("ours");
+            let mut file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .expect("ours");
             for len in [1, 7, 100, 4095, 4096, 4097, 33_333, 65_536, 1] {
                 let line = bytes(round + len as u64, len);
                 file.write_all(&line).expect("there is room");
@@ -112,17 +130,32 @@ fn two_appenders_lose_nothing() {
         place.remount();
         let log = fs::read(path).expect("it is there");
         assert_eq!(log.len(), 2 * 500 * 37);
-        assert!(log.chunks(37).all(|line| line.iter().all(|b| *b == line[0])), "lines are mixed");
+        assert!(
+            log.chunks(37)
+                .all(|line| line.iter().all(|b| *b == line[0])),
+            "lines are mixed"
+        );
     });
 }
 
 #[test]
 fn truncation_up_adds_zeros() {
     on_each(&DATA_KINDS, |place| {
-        for (from, to) in [(0, 1), (0, 4096), (0, 10_000), (1, 4096), (100, 5000), (4096, 4097), (5000, 400_000)] {
+        for (from, to) in [
+            (0, 1),
+            (0, 4096),
+            (0, 10_000),
+            (1, 4096),
+            (100, 5000),
+            (4096, 4097),
+            (5000, 400_000),
+        ] {
             let path = place.join(format!("{from}-{to}"));
             fs::write(&path, bytes(3, from)).expect("there is room");
-            let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .expect("it is there");
             file.set_len(to as u64).expect("there is room");
             drop(file);
             let mut model = bytes(3, from);
@@ -130,7 +163,15 @@ fn truncation_up_adds_zeros() {
             assert_content(&path, &model);
         }
         place.remount();
-        for (from, to) in [(0, 1), (0, 4096), (0, 10_000), (1, 4096), (100, 5000), (4096, 4097), (5000, 400_000)] {
+        for (from, to) in [
+            (0, 1),
+            (0, 4096),
+            (0, 10_000),
+            (1, 4096),
+            (100, 5000),
+            (4096, 4097),
+            (5000, 400_000),
+        ] {
             let mut model = bytes(3, from);
             model.resize(to, 0);
             assert_content(&place.join(format!("{from}-{to}")), &model);
@@ -141,11 +182,17 @@ fn truncation_up_adds_zeros() {
 #[test]
 fn what_truncation_cut_off_does_not_come_back() {
     on_each(&DATA_KINDS, |place| {
-        for (i, cut) in [0usize, 1, 4095, 4096, 4097, 70_000, 99_999].into_iter().enumerate() {
+        for (i, cut) in [0usize, 1, 4095, 4096, 4097, 70_000, 99_999]
+            .into_iter()
+            .enumerate()
+        {
             let path = place.join(cut.to_string());
             let mut model = bytes(i as u64, 100_000);
             fs::write(&path, &model).expect("there is room");
-            let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+            let file = OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .expect("it is there");
             file.set_len(cut as u64).expect("smaller");
             assert_content(&path, &model[..cut]);
             file.set_len(100_000).expect("there is room");
@@ -153,7 +200,10 @@ fn what_truncation_cut_off_does_not_come_back() {
             assert_content(&path, &model);
         }
         place.remount();
-        for (i, cut) in [0usize, 1, 4095, 4096, 4097, 70_000, 99_999].into_iter().enumerate() {
+        for (i, cut) in [0usize, 1, 4095, 4096, 4097, 70_000, 99_999]
+            .into_iter()
+            .enumerate()
+        {
             let mut model = bytes(i as u64, 100_000);
             model[cut..].fill(0);
             assert_content(&place.join(cut.to_string()), &model);
@@ -184,16 +234,38 @@ fn direct_and_buffered_access_see_each_other() {
         let mut model = bytes(5, 262_144);
         fs::write(&path, &model).expect("there is room");
         let options = OpenOptions::new().read(true).write(true).to_owned();
-        let direct = options.clone().custom_flags(libc::O_DIRECT).open(&path).expect("it is there");
+        let direct = options
+            .clone()
+            .custom_flags(libc::O_DIRECT)
+            .open(&path)
+            .expect("it is there");
         let buffered = options.open(&path).expect("it is there");
         let mut seen = vec![0; 65_536];
-        for (i, off) in [0usize, 4096, 61_440, 65_536, 196_608].into_iter().enumerate() {
+        for (i, off) in [0usize, 4096, 61_440, 65_536, 196_608]
+            .into_iter()
+            .enumerate()
+        {
             write_both(&direct, &mut model, off, &bytes(50 + i as u64, 8192));
-            buffered.read_exact_at(&mut seen, (off & !65_535) as u64).expect("inside");
-            assert!(seen == model[off & !65_535..][..65_536], "buffered read after a direct write at {off}");
-            write_both(&buffered, &mut model, off + 512, &bytes(60 + i as u64, 1000));
-            direct.read_exact_at(&mut seen, (off & !65_535) as u64).expect("inside");
-            assert!(seen == model[off & !65_535..][..65_536], "direct read after a buffered write at {off}");
+            buffered
+                .read_exact_at(&mut seen, (off & !65_535) as u64)
+                .expect("inside");
+            assert!(
+                seen == model[off & !65_535..][..65_536],
+                "buffered read after a direct write at {off}"
+            );
+            write_both(
+                &buffered,
+                &mut model,
+                off + 512,
+                &bytes(60 + i as u64, 1000),
+            );
+            direct
+                .read_exact_at(&mut seen, (off & !65_535) as u64)
+                .expect("inside");
+            assert!(
+                seen == model[off & !65_535..][..65_536],
+                "direct read after a buffered write at {off}"
+            );
         }
         write_both(&direct, &mut model, 262_144, &bytes(70, 4096));
         drop((direct, buffered));
@@ -227,11 +299,15 @@ fn parallel_writers_of_one_file_do_not_disturb_each_other() {
             for thread in 0..4 {
                 let path = &path;
                 scope.spawn(move || {
-                    let file = OpenOptions::new().write(true).open(path).expect("it is there");
+                    let file = OpenOptions::new()
+                        .write(true)
+                        .open(path)
+                        .expect("it is there");
                     // From the end to the beginning, so that every piece first extends or fills a gap.
                     for piece in (0..PIECES).rev().filter(|p| p % 4 == thread) {
                         let off = (piece * PIECE) as u64;
-                        file.write_all_at(&bytes(piece as u64, PIECE), off).expect("there is room");
+                        file.write_all_at(&bytes(piece as u64, PIECE), off)
+                            .expect("there is room");
                         if piece % 16 == thread {
                             file.sync_data().expect("writable");
                         }
@@ -251,7 +327,10 @@ fn a_descriptor_opened_for_writing_only_cannot_be_read() {
     on_each(&DATA_KINDS, |place| {
         let path = place.join("file");
         fs::write(&path, b"content").expect("there is room");
-        let mut writer = OpenOptions::new().write(true).open(&path).expect("it is there");
+        let mut writer = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("it is there");
         assert_errno(writer.read(&mut [0; 4]), libc::EBADF);
         let mut reader = File::open(&path).expect("it is there");
         assert_errno(reader.write(b"x"), libc::EBADF);

@@ -29,12 +29,22 @@ fn use_everything(root: &Path) {
     }
     symlink("t".repeat(4000), dir.join("far")).expect("free");
     fs::read_link(dir.join("far")).expect("there");
-    let file = OpenOptions::new().read(true).write(true).open(dir.join("renamed")).expect("there");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(dir.join("renamed"))
+        .expect("there");
     let reader = File::open(dir.join("renamed")).expect("there");
     fs::remove_file(dir.join("renamed")).expect("there");
     file.write_all_at(b"x", 1 << 20).expect("room");
     reader.read_at(&mut [0; 10], 0).expect("open");
-    fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 100_000).expect("supported");
+    fallocate(
+        &file,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        0,
+        100_000,
+    )
+    .expect("supported");
     drop((file, reader));
     for failing in ["none", "dir/none", "dir/file0/none"] {
         assert!(File::open(root.join(failing)).is_err());
@@ -59,7 +69,9 @@ fn no_descriptor_outlives_its_use() {
         for _ in 0..20 {
             use_everything(place.root());
         }
-        wait_until("as many descriptors are open as before", || open_descriptors(place) <= before);
+        wait_until("as many descriptors are open as before", || {
+            open_descriptors(place) <= before
+        });
     });
 }
 
@@ -70,7 +82,9 @@ fn descriptors_are_held_for_open_files_only() {
             fs::write(place.join(i.to_string()), b"x").expect("room");
         }
         let before = open_descriptors(place);
-        let open: Vec<File> = (0..200).map(|i| File::open(place.join(i.to_string())).expect("there")).collect();
+        let open: Vec<File> = (0..200)
+            .map(|i| File::open(place.join(i.to_string())).expect("there"))
+            .collect();
         assert!(open_descriptors(place) >= before + 150);
         drop(open);
         wait_until("they are closed", || open_descriptors(place) <= before);
@@ -84,9 +98,18 @@ fn directories_kept_open_are_bounded_by_what_the_process_may_open() {
             fs::create_dir(place.join(i.to_string())).expect("free");
             fs::write(place.join(format!("{i}/file")), b"x").expect("free");
         }
-        let limits = fs::read_to_string(format!("/proc/{}/limits", place.mount().pid())).expect("it runs");
-        let line = limits.lines().find(|l| l.starts_with("Max open files")).expect("told");
-        let limit: usize = line.split_whitespace().nth(3).expect("soft limit").parse().expect("a number");
+        let limits =
+            fs::read_to_string(format!("/proc/{}/limits", place.mount().pid())).expect("it runs");
+        let line = limits
+            .lines()
+            .find(|l| l.starts_with("Max open files"))
+            .expect("told");
+        let limit: usize = line
+            .split_whitespace()
+            .nth(3)
+            .expect("soft limit")
+            .parse()
+            .expect("a number");
         assert!(open_descriptors(place) <= 64 + limit / 4);
     });
 }
@@ -108,9 +131,18 @@ fn memory_does_not_grow_with_the_size_of_a_file() {
         for i in 0..256 {
             file.read_exact_at(&mut seen, i << 20).expect("there");
         }
-        let status = fs::read_to_string(format!("/proc/{}/status", place.mount().pid())).expect("it runs");
-        let line = status.lines().find(|l| l.starts_with("VmHWM:")).expect("told");
-        let peak: usize = line.split_whitespace().nth(1).expect("KiB").parse().expect("a number");
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", place.mount().pid())).expect("it runs");
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmHWM:"))
+            .expect("told");
+        let peak: usize = line
+            .split_whitespace()
+            .nth(1)
+            .expect("KiB")
+            .parse()
+            .expect("a number");
         assert!(peak < 150 * 1024, "{peak} KiB");
     });
 }

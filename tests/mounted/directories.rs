@@ -15,7 +15,9 @@ use crate::fixture::{Kind, NOWRITEBACK, PLAIN, SHARED, as_user, assert_errno, mo
 /// How many entries a large directory has; a million is worth a run now and then.
 fn many() -> usize {
     let told = std::env::var("WARDFS_TEST_ENTRIES").ok();
-    told.map_or(20_000, |n| n.parse().expect("WARDFS_TEST_ENTRIES is a number"))
+    told.map_or(20_000, |n| {
+        n.parse().expect("WARDFS_TEST_ENTRIES is a number")
+    })
 }
 
 /// Names and the cookies behind them, from where `dir` stands.
@@ -25,8 +27,12 @@ fn listing(dir: &File) -> Vec<(String, u64)> {
     let mut found = Vec::new();
     while let Some(entry) = entries.next() {
         let entry = entry.expect("readable");
-        let name = entry.file_name().to_str().expect("plain names here").to_owned();
-        found.push((name, entry.next_entry_cookie() as u64));
+        let name = entry
+            .file_name()
+            .to_str()
+            .expect("plain names here")
+            .to_owned();
+        found.push((name, entry.next_entry_cookie()));
     }
     found
 }
@@ -34,8 +40,14 @@ fn listing(dir: &File) -> Vec<(String, u64)> {
 fn make_entries(dir: &Path, count: usize) {
     fs::create_dir(dir).expect("free");
     for i in 0..count {
-        rustix::fs::mknodat(rustix::fs::CWD, dir.join(format!("entry-{i}")), FileType::RegularFile, Mode::RWXU, 0)
-            .expect("free");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            dir.join(format!("entry-{i}")),
+            FileType::RegularFile,
+            Mode::RWXU,
+            0,
+        )
+        .expect("free");
     }
 }
 
@@ -48,7 +60,10 @@ fn a_large_directory_is_listed_whole_and_found_by_name() {
         eprintln!("made in {:?}", begin.elapsed());
         for _ in 0..2 {
             let begin = Instant::now();
-            let names: BTreeSet<_> = fs::read_dir(&dir).expect("readable").map(|e| e.expect("readable").file_name()).collect();
+            let names: BTreeSet<_> = fs::read_dir(&dir)
+                .expect("readable")
+                .map(|e| e.expect("readable").file_name())
+                .collect();
             eprintln!("listed in {:?}", begin.elapsed());
             assert_eq!(names.len(), count);
             for i in (0..count).step_by(97) {
@@ -65,19 +80,32 @@ fn a_large_directory_is_listed_whole_and_found_by_name() {
 
 #[test]
 fn a_position_in_a_large_directory_can_be_returned_to() {
-    on_each(&[PLAIN, Kind { options: "shared", ..PLAIN }], |place| {
-        make_entries(&place.join("dir"), 3000);
-        let dir = File::open(place.join("dir")).expect("there");
-        let all = listing(&dir);
-        assert_eq!(all.len(), 3002);
-        for at in (0..all.len() - 1).rev().step_by(113).chain([0, 1, 2, all.len() - 2]) {
-            seek(&dir, SeekFrom::Start(all[at].1)).expect("seekdir");
-            let rest = listing(&dir);
-            assert_eq!(rest, all[at + 1..], "from {at}");
-        }
-        seek(&dir, SeekFrom::Start(0)).expect("rewinddir");
-        assert_eq!(listing(&dir).len(), 3002);
-    });
+    on_each(
+        &[
+            PLAIN,
+            Kind {
+                options: "shared",
+                ..PLAIN
+            },
+        ],
+        |place| {
+            make_entries(&place.join("dir"), 3000);
+            let dir = File::open(place.join("dir")).expect("there");
+            let all = listing(&dir);
+            assert_eq!(all.len(), 3002);
+            for at in (0..all.len() - 1)
+                .rev()
+                .step_by(113)
+                .chain([0, 1, 2, all.len() - 2])
+            {
+                seek(&dir, SeekFrom::Start(all[at].1)).expect("seekdir");
+                let rest = listing(&dir);
+                assert_eq!(rest, all[at + 1..], "from {at}");
+            }
+            seek(&dir, SeekFrom::Start(0)).expect("rewinddir");
+            assert_eq!(listing(&dir).len(), 3002);
+        },
+    );
 }
 
 #[test]
@@ -90,7 +118,12 @@ fn entries_that_stay_are_listed_once_while_others_come_and_go() {
         let mut entries = RawDir::new(&dir, &mut buf);
         let mut seen = Vec::new();
         while let Some(entry) = entries.next() {
-            let name = entry.expect("readable").file_name().to_str().expect("plain").to_owned();
+            let name = entry
+                .expect("readable")
+                .file_name()
+                .to_str()
+                .expect("plain")
+                .to_owned();
             if let Some(number) = name.strip_prefix("entry-") {
                 let number: usize = number.parse().expect("ours");
                 // What was seen, and what others will be seen.
@@ -169,7 +202,10 @@ fn a_directory_is_removed_only_when_empty() {
         fs::remove_file(place.join("dir/file")).expect("there");
         fs::remove_dir(place.join("dir")).expect("empty");
         fs::create_dir(place.join("dir")).expect("free again");
-        assert_eq!(fs::read_dir(place.join("dir")).expect("readable").count(), 0);
+        assert_eq!(
+            fs::read_dir(place.join("dir")).expect("readable").count(),
+            0
+        );
     });
 }
 
@@ -198,16 +234,19 @@ fn a_directory_of_mode_0400_is_made_and_used() {
 #[test]
 fn the_umask_of_the_caller_applies() {
     // The umask belongs to the whole process.
-    crate::common::namespace::in_own_namespace("directories::the_umask_of_the_caller_applies", || {
-        PLAIN.run(|place| {
-            let before = umask(Mode::from_raw_mode(0o027));
-            mkdir(place.join("dir"), Mode::from_raw_mode(0o777)).expect("free");
-            fs::write(place.join("file"), b"").expect("free");
-            umask(Mode::empty());
-            mkdir(place.join("open"), Mode::from_raw_mode(0o777)).expect("free");
-            umask(before);
-            let modes = ["dir", "file", "open"].map(|n| mode_of(&place.join(n)));
-            assert_eq!(modes, [0o750, 0o640, 0o777]);
-        });
-    });
+    crate::common::namespace::in_own_namespace(
+        "directories::the_umask_of_the_caller_applies",
+        || {
+            PLAIN.run(|place| {
+                let before = umask(Mode::from_raw_mode(0o027));
+                mkdir(place.join("dir"), Mode::from_raw_mode(0o777)).expect("free");
+                fs::write(place.join("file"), b"").expect("free");
+                umask(Mode::empty());
+                mkdir(place.join("open"), Mode::from_raw_mode(0o777)).expect("free");
+                umask(before);
+                let modes = ["dir", "file", "open"].map(|n| mode_of(&place.join(n)));
+                assert_eq!(modes, [0o750, 0o640, 0o777]);
+            });
+        },
+    );
 }

@@ -18,14 +18,31 @@ pub struct Kind {
     pub options: &'static str,
 }
 
-pub const PLAIN: Kind = Kind { init: &["--cipher", "xaes-256-gcm"], options: "rw" };
-pub const NOWRITEBACK: Kind = Kind { options: "nowriteback", ..PLAIN };
-pub const XCHACHA_64K: Kind =
-    Kind { init: &["--cipher", "xchacha20-poly1305", "--chunk-size", "64K"], options: "rw" };
+pub const PLAIN: Kind = Kind {
+    init: &["--cipher", "xaes-256-gcm"],
+    options: "rw",
+};
+pub const NOWRITEBACK: Kind = Kind {
+    options: "nowriteback",
+    ..PLAIN
+};
+pub const XCHACHA_64K: Kind = Kind {
+    init: &["--cipher", "xchacha20-poly1305", "--chunk-size", "64K"],
+    options: "rw",
+};
 /// Other users may enter.
-pub const SHARED: Kind = Kind { options: "allow_other", ..PLAIN };
-pub const SHARED_NOWRITEBACK: Kind = Kind { options: "allow_other,nowriteback", ..PLAIN };
-pub const ACL: Kind = Kind { options: "allow_other,acl", ..PLAIN };
+pub const SHARED: Kind = Kind {
+    options: "allow_other",
+    ..PLAIN
+};
+pub const SHARED_NOWRITEBACK: Kind = Kind {
+    options: "allow_other,nowriteback",
+    ..PLAIN
+};
+pub const ACL: Kind = Kind {
+    options: "allow_other,acl",
+    ..PLAIN
+};
 
 /// With and without the kernel's writeback cache, both ciphers, the smallest and the largest chunk.
 pub const DATA_KINDS: [Kind; 3] = [PLAIN, NOWRITEBACK, XCHACHA_64K];
@@ -67,7 +84,11 @@ impl<'v> Place<'v> {
             // The root of a vault belongs to who made it, mode 0700.
             chmod(mount.path(), 0o777);
         }
-        Self { vault, options, mount: Some(mount) }
+        Self {
+            vault,
+            options,
+            mount: Some(mount),
+        }
     }
 
     pub fn vault(&self) -> &Vault {
@@ -108,7 +129,9 @@ impl<'v> Place<'v> {
 
     /// 512-byte blocks that `path` takes in the vault.
     pub fn stored_blocks(&self, path: &Path) -> u64 {
-        fs::symlink_metadata(self.stored(path)).expect("it was just found").blocks()
+        fs::symlink_metadata(self.stored(path))
+            .expect("it was just found")
+            .blocks()
     }
 }
 
@@ -148,7 +171,12 @@ pub fn assert_content(path: &Path, expected: &[u8]) {
     let found = fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     assert_eq!(found.len(), expected.len(), "length of {}", path.display());
     if let Some(at) = found.iter().zip(expected).position(|(a, b)| a != b) {
-        panic!("{} differs at byte {at}: {} instead of {}", path.display(), found[at], expected[at]);
+        panic!(
+            "{} differs at byte {at}: {} instead of {}",
+            path.display(),
+            found[at],
+            expected[at]
+        );
     }
 }
 
@@ -165,7 +193,10 @@ pub fn write_both(file: &fs::File, model: &mut Vec<u8>, off: usize, data: &[u8])
 #[track_caller]
 pub fn assert_errno<T>(outcome: Result<T, impl Into<io::Error>>, errno: i32) {
     match outcome {
-        Ok(_) => panic!("it succeeded instead of failing with {}", io::Error::from_raw_os_error(errno)),
+        Ok(_) => panic!(
+            "it succeeded instead of failing with {}",
+            io::Error::from_raw_os_error(errno)
+        ),
         Err(e) => {
             let e = e.into();
             assert_eq!(e.raw_os_error(), Some(errno), "{e}");

@@ -11,11 +11,21 @@ use crate::fixture::{DATA_KINDS, PLAIN, Place, assert_content, assert_errno, byt
 
 /// Files of the vault that hold symlink targets too long for a backing symlink.
 fn far_targets(place: &Place<'_>) -> usize {
-    fs::read_dir(place.vault().path().join("~wardfs/targets")).expect("every vault has it").count()
+    fs::read_dir(place.vault().path().join("~wardfs/targets"))
+        .expect("every vault has it")
+        .count()
 }
 
 fn target(len: usize) -> Vec<u8> {
-    (0..len).map(|i| if i % 200 == 199 { b'/' } else { b'a' + (i % 26) as u8 }).collect()
+    (0..len)
+        .map(|i| {
+            if i % 200 == 199 {
+                b'/'
+            } else {
+                b'a' + (i % 26) as u8
+            }
+        })
+        .collect()
 }
 
 fn link_to(target: &[u8], path: &Path) -> std::io::Result<()> {
@@ -23,7 +33,11 @@ fn link_to(target: &[u8], path: &Path) -> std::io::Result<()> {
 }
 
 fn target_of(path: &Path) -> Vec<u8> {
-    fs::read_link(path).expect("a link").into_os_string().as_encoded_bytes().to_vec()
+    fs::read_link(path)
+        .expect("a link")
+        .into_os_string()
+        .as_encoded_bytes()
+        .to_vec()
 }
 
 #[test]
@@ -33,10 +47,18 @@ fn hard_links_are_one_file() {
         let (a, b) = (place.join("a"), place.join("dir/b"));
         fs::write(&a, bytes(1, 10_000)).expect("there is room");
         fs::hard_link(&a, &b).expect("free");
-        OpenOptions::new().append(true).open(&b).expect("it is there").write_all(b"more").expect("room");
+        OpenOptions::new()
+            .append(true)
+            .open(&b)
+            .expect("it is there")
+            .write_all(b"more")
+            .expect("room");
         let model = [bytes(1, 10_000), b"more".to_vec()].concat();
         assert_content(&a, &model);
-        let (at_a, at_b) = (fs::metadata(&a).expect("there"), fs::metadata(&b).expect("there"));
+        let (at_a, at_b) = (
+            fs::metadata(&a).expect("there"),
+            fs::metadata(&b).expect("there"),
+        );
         assert_eq!((at_a.ino(), at_a.nlink()), (at_b.ino(), 2));
         place.remount();
         assert_content(&b, &model);
@@ -73,10 +95,16 @@ fn a_link_over_an_existing_name_is_refused() {
     PLAIN.run(|place| {
         fs::write(place.join("a"), b"a").expect("free");
         fs::write(place.join("b"), b"b").expect("free");
-        assert_errno(fs::hard_link(place.join("a"), place.join("b")), libc::EEXIST);
+        assert_errno(
+            fs::hard_link(place.join("a"), place.join("b")),
+            libc::EEXIST,
+        );
         assert_content(&place.join("b"), b"b");
         fs::create_dir(place.join("dir")).expect("free");
-        assert_errno(fs::hard_link(place.join("dir"), place.join("other")), libc::EPERM);
+        assert_errno(
+            fs::hard_link(place.join("dir"), place.join("other")),
+            libc::EPERM,
+        );
     });
 }
 
@@ -103,16 +131,25 @@ fn symlink_targets_of_every_length_are_kept() {
         for len in 1..=4095 {
             link_to(&target(len), &place.join(len.to_string())).expect("free");
         }
-        assert!(far_targets(place) > 0, "long targets do not fit a backing symlink");
+        assert!(
+            far_targets(place) > 0,
+            "long targets do not fit a backing symlink"
+        );
         for round in 0..2 {
             for len in 1..=4095usize {
                 let path = place.join(len.to_string());
                 assert_eq!(target_of(&path), target(len), "round {round}");
-                assert_eq!(fs::symlink_metadata(&path).expect("there").len(), len as u64);
+                assert_eq!(
+                    fs::symlink_metadata(&path).expect("there").len(),
+                    len as u64
+                );
             }
             place.remount();
         }
-        assert_errno(link_to(&target(4096), &place.join("longer")), libc::ENAMETOOLONG);
+        assert_errno(
+            link_to(&target(4096), &place.join("longer")),
+            libc::ENAMETOOLONG,
+        );
         for len in 1..=4095 {
             fs::remove_file(place.join(len.to_string())).expect("there");
         }
@@ -135,7 +172,12 @@ fn symlinks_are_followed() {
     PLAIN.run(|place| {
         fs::create_dir(place.join("dir")).expect("free");
         fs::write(place.join("dir/file"), b"content").expect("free");
-        for (target, name) in [("dir/file", "relative"), ("dir", "to-dir"), ("nowhere", "dangling"), ("loop", "loop")] {
+        for (target, name) in [
+            ("dir/file", "relative"),
+            ("dir", "to-dir"),
+            ("nowhere", "dangling"),
+            ("loop", "loop"),
+        ] {
             symlink(target, place.join(name)).expect("free");
         }
         symlink(place.join("dir/file"), place.join("absolute")).expect("free");
@@ -156,7 +198,11 @@ fn a_long_symlink_that_is_replaced_or_linked_leaves_nothing_behind() {
         link_to(&long, &place.join("moved")).expect("free");
         assert_eq!(far_targets(place), 2);
         fs::rename(place.join("moved"), place.join("replaced")).expect("both are links");
-        assert_eq!(far_targets(place), 1, "the replaced link's target stays for ever");
+        assert_eq!(
+            far_targets(place),
+            1,
+            "the replaced link's target stays for ever"
+        );
         assert_eq!(target_of(&place.join("replaced")), long);
         fs::write(place.join("file"), b"x").expect("free");
         fs::rename(place.join("file"), place.join("replaced")).expect("a link can be replaced");

@@ -13,11 +13,21 @@ const FILE: &str = "WARDFS_TEST_LOCK_FILE";
 const WAY: &str = "WARDFS_TEST_LOCK_WAY";
 
 fn open(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("ours")
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .expect("ours")
 }
 
 fn lock(file: &File, way: &str, operation: FlockOperation) -> rustix::io::Result<()> {
-    if way == "flock" { flock(file, operation) } else { fcntl_lock(file, operation) }
+    if way == "flock" {
+        flock(file, operation)
+    } else {
+        fcntl_lock(file, operation)
+    }
 }
 
 /// The other process: not a test of its own.
@@ -75,7 +85,10 @@ fn a_lock_of_one_process_holds_off_another_until_it_ends() {
             let file = open(&path);
             let tried = lock(&file, way, FlockOperation::NonBlockingLockExclusive);
             assert_errno(tried, libc::EAGAIN);
-            assert_errno(lock(&file, way, FlockOperation::NonBlockingLockShared), libc::EAGAIN);
+            assert_errno(
+                lock(&file, way, FlockOperation::NonBlockingLockShared),
+                libc::EAGAIN,
+            );
             other.end();
             lock(&file, way, FlockOperation::LockExclusive).expect("free now");
         }
@@ -88,7 +101,10 @@ fn shared_locks_share() {
         let (a, b) = (open(&place.join("file")), open(&place.join("file")));
         flock(&a, FlockOperation::NonBlockingLockShared).expect("free");
         flock(&b, FlockOperation::NonBlockingLockShared).expect("shared");
-        assert_errno(flock(&b, FlockOperation::NonBlockingLockExclusive), libc::EAGAIN);
+        assert_errno(
+            flock(&b, FlockOperation::NonBlockingLockExclusive),
+            libc::EAGAIN,
+        );
         drop(a);
         flock(&b, FlockOperation::NonBlockingLockExclusive).expect("alone now");
     });

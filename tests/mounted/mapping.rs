@@ -44,7 +44,11 @@ impl Drop for Mapping {
 }
 
 fn open(path: &std::path::Path) -> File {
-    OpenOptions::new().read(true).write(true).open(path).expect("it is there")
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("it is there")
 }
 
 #[test]
@@ -56,7 +60,10 @@ fn a_shared_mapping_writes_the_file() {
         let file = open(&path);
         let mut mapping = Mapping::new(&file, model.len(), MapFlags::SHARED);
         assert!(mapping.bytes() == model);
-        for (i, off) in [0usize, 4090, 65_530, 150_000, 199_980].into_iter().enumerate() {
+        for (i, off) in [0usize, 4090, 65_530, 150_000, 199_980]
+            .into_iter()
+            .enumerate()
+        {
             let piece = bytes(10 + i as u64, 20);
             mapping.bytes()[off..off + 20].copy_from_slice(&piece);
             model[off..off + 20].copy_from_slice(&piece);

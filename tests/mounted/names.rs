@@ -12,7 +12,9 @@ use crate::fixture::{PLAIN, Place, assert_content, assert_errno};
 
 fn listed(place: &Place<'_>) -> BTreeSet<Vec<u8>> {
     let entries = fs::read_dir(place.root()).expect("readable");
-    entries.map(|e| e.expect("readable").file_name().into_vec()).collect()
+    entries
+        .map(|e| e.expect("readable").file_name().into_vec())
+        .collect()
 }
 
 fn at(place: &Place<'_>, name: &[u8]) -> PathBuf {
@@ -43,7 +45,10 @@ fn a_name_may_hold_any_byte_but_slash_and_nul() {
         assert!(listed(place).is_empty());
         place.umount();
         let left = fs::read_dir(place.vault().path()).expect("ours");
-        let left: Vec<_> = left.map(|e| e.expect("ours").file_name()).filter(|n| !n.as_bytes().starts_with(b"~id")).collect();
+        let left: Vec<_> = left
+            .map(|e| e.expect("ours").file_name())
+            .filter(|n| !n.as_bytes().starts_with(b"~id"))
+            .collect();
         assert_eq!(left, ["~wardfs"], "long names leave nothing behind");
     });
 }
@@ -53,12 +58,21 @@ fn names_of_every_length_up_to_255_work_for_every_kind_of_entry() {
     PLAIN.run(|place| {
         let mut names = BTreeSet::new();
         for len in 1..=255usize {
-            let name: Vec<u8> = (0..len).map(|i| b'a' + ((i * 7 + len) % 26) as u8).collect();
+            let name: Vec<u8> = (0..len)
+                .map(|i| b'a' + ((i * 7 + len) % 26) as u8)
+                .collect();
             match len % 4 {
                 0 => fs::write(at(place, &name), b"x").expect("free"),
                 1 => fs::create_dir(at(place, &name)).expect("free"),
                 2 => std::os::unix::fs::symlink("x", at(place, &name)).expect("free"),
-                _ => rustix::fs::mknodat(rustix::fs::CWD, at(place, &name), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("free"),
+                _ => rustix::fs::mknodat(
+                    rustix::fs::CWD,
+                    at(place, &name),
+                    rustix::fs::FileType::Fifo,
+                    Mode::RWXU,
+                    0,
+                )
+                .expect("free"),
             }
             names.insert(name);
         }
@@ -82,20 +96,43 @@ fn a_name_of_256_bytes_is_too_long() {
         assert_errno(fs::create_dir(at(place, &name)), libc::ENAMETOOLONG);
         assert_errno(fs::metadata(at(place, &name)), libc::ENAMETOOLONG);
         fs::write(at(place, b"a"), b"x").expect("free");
-        assert_errno(fs::rename(at(place, b"a"), at(place, &name)), libc::ENAMETOOLONG);
-        assert_errno(fs::hard_link(at(place, b"a"), at(place, &name)), libc::ENAMETOOLONG);
-        assert_errno(std::os::unix::fs::symlink("x", at(place, &name)), libc::ENAMETOOLONG);
+        assert_errno(
+            fs::rename(at(place, b"a"), at(place, &name)),
+            libc::ENAMETOOLONG,
+        );
+        assert_errno(
+            fs::hard_link(at(place, b"a"), at(place, &name)),
+            libc::ENAMETOOLONG,
+        );
+        assert_errno(
+            std::os::unix::fs::symlink("x", at(place, &name)),
+            libc::ENAMETOOLONG,
+        );
     });
 }
 
 #[test]
 fn names_that_the_vault_uses_itself_are_ordinary_names() {
     PLAIN.run(|place| {
-        for name in ["~wardfs", "~id", "~L", ".nfs0001", "~id.AAAA", ".fuse_hidden1"] {
+        for name in [
+            "~wardfs",
+            "~id",
+            "~L",
+            ".nfs0001",
+            "~id.AAAA",
+            ".fuse_hidden1",
+        ] {
             fs::write(place.join(name), name).expect("free");
         }
         place.remount();
-        for name in ["~wardfs", "~id", "~L", ".nfs0001", "~id.AAAA", ".fuse_hidden1"] {
+        for name in [
+            "~wardfs",
+            "~id",
+            "~L",
+            ".nfs0001",
+            "~id.AAAA",
+            ".fuse_hidden1",
+        ] {
             assert_content(&place.join(name), name.as_bytes());
         }
         assert_eq!(listed(place).len(), 6);
@@ -109,10 +146,20 @@ fn the_same_name_is_stored_differently_in_every_directory() {
         for dir in ["a", "b", "c"] {
             fs::create_dir(place.join(dir)).expect("free");
             fs::write(place.join(dir).join("name"), b"x").expect("free");
-            stored.insert(place.stored(&place.join(dir).join("name")).file_name().expect("a file").to_owned());
+            stored.insert(
+                place
+                    .stored(&place.join(dir).join("name"))
+                    .file_name()
+                    .expect("a file")
+                    .to_owned(),
+            );
         }
         assert_eq!(stored.len(), 3);
-        assert!(stored.iter().all(|n| !n.as_bytes().windows(4).any(|w| w == b"name")));
+        assert!(
+            stored
+                .iter()
+                .all(|n| !n.as_bytes().windows(4).any(|w| w == b"name"))
+        );
     });
 }
 
@@ -161,6 +208,11 @@ fn trees_deeper_than_any_path_are_reached_step_by_step() {
         rustix::io::read(&file, &mut seen).expect("there");
         assert_eq!(&seen, b"deepest");
         drop((file, dir));
-        crate::common::run(std::process::Command::new("rm").arg("-r").arg(place.join(&name))).ok();
+        crate::common::run(
+            std::process::Command::new("rm")
+                .arg("-r")
+                .arg(place.join(&name)),
+        )
+        .ok();
     });
 }

@@ -15,7 +15,9 @@ struct His {
 impl His {
     fn mount(&self) {
         let mut command = self.user.wardfs();
-        command.args(["mount", "vault", "mnt", "--passphrase-file"]).arg(&self.passphrase);
+        command
+            .args(["mount", "vault", "mnt", "--passphrase-file"])
+            .arg(&self.passphrase);
         run(&mut command).ok();
     }
 
@@ -49,13 +51,23 @@ fn on_his_mount(test: &str, body: impl FnOnce(&His)) {
         let scratch = TempDir::new();
         open_fuse_to_users(&scratch);
         let user = User::new(&scratch);
-        user.sh(&format!("umask 077; mkdir mnt; printf '%s' '{PASSPHRASE}' > passphrase")).ok();
+        user.sh(&format!(
+            "umask 077; mkdir mnt; printf '%s' '{PASSPHRASE}' > passphrase"
+        ))
+        .ok();
         let passphrase = user.home.join("passphrase");
         let mut command = user.wardfs();
-        command.args(["init", "vault", "--passphrase-file"]).arg(&passphrase).args(CHEAP_KDF);
+        command
+            .args(["init", "vault", "--passphrase-file"])
+            .arg(&passphrase)
+            .args(CHEAP_KDF);
         run(&mut command).ok();
         let mountpoint = user.home.join("mnt");
-        let his = His { user, mountpoint, passphrase };
+        let his = His {
+            user,
+            mountpoint,
+            passphrase,
+        };
         his.mount();
         body(&his);
     });
@@ -63,19 +75,36 @@ fn on_his_mount(test: &str, body: impl FnOnce(&His)) {
 
 #[test]
 fn files_that_their_own_mode_closes_to_the_owner_are_written_and_read_back() {
-    let test = "ordinary_user::files_that_their_own_mode_closes_to_the_owner_are_written_and_read_back";
+    let test =
+        "ordinary_user::files_that_their_own_mode_closes_to_the_owner_are_written_and_read_back";
     on_his_mount(test, |his| {
         // The shell opens with O_CREAT and this umask, writes and closes.
-        for (umask, mode) in [("0777", "0"), ("0577", "200"), ("0333", "444"), ("0377", "400")] {
-            his.sh(&format!("(umask {umask}; head -c 9000 /dev/zero > f{mode})"));
+        for (umask, mode) in [
+            ("0777", "0"),
+            ("0577", "200"),
+            ("0333", "444"),
+            ("0377", "400"),
+        ] {
+            his.sh(&format!(
+                "(umask {umask}; head -c 9000 /dev/zero > f{mode})"
+            ));
             assert_eq!(his.sh(&format!("stat -c %a f{mode}")).trim(), mode);
         }
         his.remount();
         for mode in ["0", "200", "444", "400"] {
-            assert_eq!(his.sh(&format!("stat -c '%a %s' f{mode}")).trim(), format!("{mode} 9000"));
-            his.sh(&format!("chmod 600 f{mode} && cmp -n 9000 f{mode} /dev/zero && chmod {mode} f{mode}"));
+            assert_eq!(
+                his.sh(&format!("stat -c '%a %s' f{mode}")).trim(),
+                format!("{mode} 9000")
+            );
+            his.sh(&format!(
+                "chmod 600 f{mode} && cmp -n 9000 f{mode} /dev/zero && chmod {mode} f{mode}"
+            ));
         }
-        assert_ne!(his.user.sh("cat mnt/f0").code, Some(0), "the kernel keeps to the mode");
+        assert_ne!(
+            his.user.sh("cat mnt/f0").code,
+            Some(0),
+            "the kernel keeps to the mode"
+        );
         his.sh("chmod 200 f200 && printf more >> f200 && test \"$(stat -c %s f200)\" = 9004");
         his.sh("mv f0 g0 && ln g0 h0 && rm g0 && touch -d 2001-01-01 h0 && rm -f h0 f444");
     });
@@ -86,7 +115,9 @@ fn directories_that_their_own_mode_closes_to_the_owner_are_kept() {
     let test = "ordinary_user::directories_that_their_own_mode_closes_to_the_owner_are_kept";
     on_his_mount(test, |his| {
         for mode in ["0", "400", "500", "300", "100", "200"] {
-            his.sh(&format!("mkdir -m {mode} d{mode} && test \"$(stat -c %a d{mode})\" = {mode}"));
+            his.sh(&format!(
+                "mkdir -m {mode} d{mode} && test \"$(stat -c %a d{mode})\" = {mode}"
+            ));
         }
         his.sh("chmod 700 d500 && echo content > d500/file && chmod 500 d500");
         his.sh("chmod 700 d300 && echo content > d300/file && chmod 300 d300");
@@ -96,7 +127,10 @@ fn directories_that_their_own_mode_closes_to_the_owner_are_kept() {
         for mode in ["0", "400", "500", "300", "100", "200"] {
             assert_eq!(his.sh(&format!("stat -c %a d{mode}")).trim(), mode);
         }
-        assert_eq!(his.sh("cat d500/file d300/file d300/new"), "content\ncontent\nnew\n");
+        assert_eq!(
+            his.sh("cat d500/file d300/file d300/new"),
+            "content\ncontent\nnew\n"
+        );
         his.sh("rmdir d0 d400 d100 d200 && chmod 700 d300 d500 && rm -r d300 d500 && test -z \"$(ls)\"");
     });
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
 
-use crate::fixture::{PLAIN, SHARED, SHARED_NOWRITEBACK, as_user, assert_errno, chmod, mode_of, on_each};
+use crate::fixture::{
+    PLAIN, SHARED, SHARED_NOWRITEBACK, as_user, assert_errno, chmod, mode_of, on_each,
+};
 
 fn owner(path: &Path) -> (u32, u32) {
     let meta = fs::symlink_metadata(path).expect("there");
@@ -51,7 +53,11 @@ fn a_setgid_directory_passes_on_its_group() {
             let path = entry.expect("readable").path();
             assert_eq!(owner(&path), (1001, 3000), "{}", path.display());
         }
-        assert_eq!(mode_of(&dir.join("dir")) & 0o2000, 0o2000, "a subdirectory is set-group-id too");
+        assert_eq!(
+            mode_of(&dir.join("dir")) & 0o2000,
+            0o2000,
+            "a subdirectory is set-group-id too"
+        );
         assert_eq!(mode_of(&dir.join("file")) & 0o2000, 0);
     });
 }
@@ -84,12 +90,21 @@ fn one_user_cannot_read_or_change_what_belongs_to_another() {
             assert_errno(fs::read(place.join("private")), libc::EACCES);
             assert_errno(fs::write(place.join("private"), b"x"), libc::EACCES);
             assert_errno(fs::write(place.join("dir/file"), b"x"), libc::EACCES);
-            let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            assert_errno(fs::set_permissions(place.join("private"), mode), libc::EPERM);
-            assert_errno(std::os::unix::fs::chown(place.join("private"), Some(1001), None), libc::EPERM);
+            let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666);
+            assert_errno(
+                fs::set_permissions(place.join("private"), mode),
+                libc::EPERM,
+            );
+            assert_errno(
+                std::os::unix::fs::chown(place.join("private"), Some(1001), None),
+                libc::EPERM,
+            );
         });
         as_user(1000, 1000, || {
-            assert_errno(std::os::unix::fs::chown(place.join("private"), Some(1001), None), libc::EPERM);
+            assert_errno(
+                std::os::unix::fs::chown(place.join("private"), Some(1001), None),
+                libc::EPERM,
+            );
             assert_eq!(fs::read(place.join("private")).expect("his"), b"secret");
         });
     });
@@ -99,12 +114,19 @@ fn one_user_cannot_read_or_change_what_belongs_to_another() {
 fn a_sticky_directory_protects_the_entries_of_others() {
     SHARED.run(|place| {
         chmod(place.root(), 0o1777);
-        as_user(1000, 1000, || fs::write(place.join("his"), b"x").expect("free"));
+        as_user(1000, 1000, || {
+            fs::write(place.join("his"), b"x").expect("free")
+        });
         as_user(1001, 1001, || {
             assert_errno(fs::remove_file(place.join("his")), libc::EPERM);
-            assert_errno(fs::rename(place.join("his"), place.join("mine")), libc::EPERM);
+            assert_errno(
+                fs::rename(place.join("his"), place.join("mine")),
+                libc::EPERM,
+            );
         });
-        as_user(1000, 1000, || fs::remove_file(place.join("his")).expect("his own"));
+        as_user(1000, 1000, || {
+            fs::remove_file(place.join("his")).expect("his own")
+        });
     });
 }
 

@@ -11,22 +11,43 @@ use crate::common::run;
 use crate::fixture::{Place, SHARED, SHARED_NOWRITEBACK, as_user, chmod, mode_of, on_each};
 
 fn writer(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).open(path).expect("permitted")
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("permitted")
 }
 
-const CHANGES: [(&str, fn(&Path)); 8] = [
+/// A way to change a file, with its name.
+type Change = (&'static str, fn(&Path));
+
+const CHANGES: [Change; 8] = [
     ("write", |p| writer(p).write_all_at(b"x", 0).expect("room")),
-    ("write at the end", |p| writer(p).write_all_at(b"x", 10_000).expect("room")),
+    ("write at the end", |p| {
+        writer(p).write_all_at(b"x", 10_000).expect("room")
+    }),
     ("truncate", |p| writer(p).set_len(5).expect("possible")),
     ("O_TRUNC", |p| drop(File::create(p).expect("permitted"))),
-    ("fallocate", |p| fallocate(writer(p), FallocateFlags::empty(), 0, 100_000).expect("room")),
-    ("punch", |p| fallocate(writer(p), FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 5000).expect("room")),
+    ("fallocate", |p| {
+        fallocate(writer(p), FallocateFlags::empty(), 0, 100_000).expect("room")
+    }),
+    ("punch", |p| {
+        fallocate(
+            writer(p),
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            0,
+            5000,
+        )
+        .expect("room")
+    }),
     ("copy_file_range", |p| {
         let file = writer(p);
         let (mut from, mut to) = (0, 9000);
         copy_file_range(&file, Some(&mut from), &file, Some(&mut to), 100).expect("room");
     }),
-    ("chown to his own group", |p| std::os::unix::fs::chown(p, None, Some(1000)).expect("his")),
+    ("chown to his own group", |p| {
+        std::os::unix::fs::chown(p, None, Some(1000)).expect("his")
+    }),
 ];
 
 fn file(place: &Place<'_>, mode: u32) -> std::path::PathBuf {

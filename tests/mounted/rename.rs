@@ -19,7 +19,12 @@ fn long(letter: char) -> String {
 #[test]
 fn a_rename_replaces_a_file() {
     on_each(&DATA_KINDS, |place| {
-        for (from, to) in [("a".into(), "b".into()), (long('c'), "d".into()), ("e".into(), long('f')), (long('g'), long('h'))] {
+        for (from, to) in [
+            ("a".into(), "b".into()),
+            (long('c'), "d".into()),
+            ("e".into(), long('f')),
+            (long('g'), long('h')),
+        ] {
             let (from, to): (String, String) = (from, to);
             fs::write(place.join(&from), b"new").expect("free");
             fs::write(place.join(&to), bytes(1, 10_000)).expect("free");
@@ -41,7 +46,11 @@ fn a_file_replaced_while_open_goes_on_to_exist_for_its_holder() {
     on_each(&DATA_KINDS, |place| {
         let old = bytes(2, 70_000);
         fs::write(place.join("target"), &old).expect("free");
-        let file = OpenOptions::new().read(true).write(true).open(place.join("target")).expect("there");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(place.join("target"))
+            .expect("there");
         fs::write(place.join("new"), b"new").expect("free");
         fs::rename(place.join("new"), place.join("target")).expect("possible");
         let meta = file.metadata().expect("fstat of a replaced file");
@@ -85,7 +94,11 @@ fn noreplace_refuses_an_existing_target() {
             fs::write(place.join(&name), &name).expect("free");
         }
         for target in ["b".to_owned(), long('l')] {
-            let refused = rename_with(&place.join("a"), &place.join(&target), RenameFlags::NOREPLACE);
+            let refused = rename_with(
+                &place.join("a"),
+                &place.join(&target),
+                RenameFlags::NOREPLACE,
+            );
             assert_errno(refused, libc::EEXIST);
             assert_content(&place.join(&target), target.as_bytes());
             assert_content(&place.join("a"), b"a");
@@ -106,11 +119,20 @@ fn exchange_swaps_two_entries_of_any_kind() {
         fs::write(place.join("sub").join(long('f')), b"file").expect("free");
         let held = File::open(place.join("dir/inside")).expect("there");
         let file = format!("sub/{}", long('f'));
-        rename_with(&place.join("dir"), &place.join(&file), RenameFlags::EXCHANGE).expect("possible");
+        rename_with(
+            &place.join("dir"),
+            &place.join(&file),
+            RenameFlags::EXCHANGE,
+        )
+        .expect("possible");
         for round in 0..2 {
             assert_content(&place.join("dir"), b"file");
             assert_content(&place.join(&file).join("inside"), b"inside");
-            assert_eq!(fs::read_dir(place.root()).expect("readable").count(), 2, "round {round}");
+            assert_eq!(
+                fs::read_dir(place.root()).expect("readable").count(),
+                2,
+                "round {round}"
+            );
             if round == 0 {
                 assert_eq!(held.metadata().expect("open").len(), 6);
             }
@@ -119,10 +141,22 @@ fn exchange_swaps_two_entries_of_any_kind() {
         place.remount();
         assert_content(&place.join("dir"), b"file");
         assert_content(&place.join(&file).join("inside"), b"inside");
-        rename_with(&place.join(&file), &place.join("dir"), RenameFlags::EXCHANGE).expect("possible");
+        rename_with(
+            &place.join(&file),
+            &place.join("dir"),
+            RenameFlags::EXCHANGE,
+        )
+        .expect("possible");
         assert_content(&place.join("dir/inside"), b"inside");
         assert_content(&place.join(&file), b"file");
-        assert_errno(rename_with(&place.join("dir"), &place.join("none"), RenameFlags::EXCHANGE), libc::ENOENT);
+        assert_errno(
+            rename_with(
+                &place.join("dir"),
+                &place.join("none"),
+                RenameFlags::EXCHANGE,
+            ),
+            libc::ENOENT,
+        );
     });
 }
 
@@ -146,10 +180,14 @@ fn a_directory_replaces_an_empty_directory_only() {
         fs::write(place.join("full/file"), b"y").expect("free");
         fs::write(place.join("emptied/file"), b"z").expect("free");
         fs::remove_file(place.join("emptied/file")).expect("there");
-        assert_errno(fs::rename(place.join("moved"), place.join("full")), libc::ENOTEMPTY);
+        assert_errno(
+            fs::rename(place.join("moved"), place.join("full")),
+            libc::ENOTEMPTY,
+        );
         assert_content(&place.join("full/file"), b"y");
         fs::rename(place.join("moved"), place.join("fresh")).expect("empty");
-        fs::rename(place.join("fresh"), place.join("emptied")).expect("it has a stored id but no entries");
+        fs::rename(place.join("fresh"), place.join("emptied"))
+            .expect("it has a stored id but no entries");
         place.remount();
         assert_content(&place.join("emptied/file"), b"x");
         assert_content(&place.join("full/file"), b"y");
@@ -162,11 +200,26 @@ fn impossible_renames_are_refused_as_on_ext4() {
     PLAIN.run(|place| {
         fs::create_dir_all(place.join("dir/sub")).expect("free");
         fs::write(place.join("file"), b"x").expect("free");
-        assert_errno(fs::rename(place.join("dir"), place.join("dir/sub/into-itself")), libc::EINVAL);
-        assert_errno(fs::rename(place.join("dir"), place.join("file")), libc::ENOTDIR);
-        assert_errno(fs::rename(place.join("file"), place.join("dir")), libc::EISDIR);
-        assert_errno(fs::rename(place.join("dir/sub"), place.join("dir")), libc::ENOTEMPTY);
-        assert_errno(fs::rename(place.join("none"), place.join("other")), libc::ENOENT);
+        assert_errno(
+            fs::rename(place.join("dir"), place.join("dir/sub/into-itself")),
+            libc::EINVAL,
+        );
+        assert_errno(
+            fs::rename(place.join("dir"), place.join("file")),
+            libc::ENOTDIR,
+        );
+        assert_errno(
+            fs::rename(place.join("file"), place.join("dir")),
+            libc::EISDIR,
+        );
+        assert_errno(
+            fs::rename(place.join("dir/sub"), place.join("dir")),
+            libc::ENOTEMPTY,
+        );
+        assert_errno(
+            fs::rename(place.join("none"), place.join("other")),
+            libc::ENOENT,
+        );
         assert_content(&place.join("file"), b"x");
     });
 }
@@ -199,7 +252,10 @@ fn everything_below_a_renamed_directory_moves_along() {
         fs::rename(place.join("a/b"), place.join("x/y")).expect("possible");
         fs::rename(place.join("x"), place.join(long('x'))).expect("possible");
         let moved = place.join(long('x')).join("y/c/d");
-        assert_eq!(fs::metadata(&moved).expect("there").ino(), deep.metadata().expect("open").ino());
+        assert_eq!(
+            fs::metadata(&moved).expect("there").ino(),
+            deep.metadata().expect("open").ino()
+        );
         fs::write(moved.join("new"), b"new").expect("free");
         drop(deep);
         place.remount();
@@ -209,6 +265,9 @@ fn everything_below_a_renamed_directory_moves_along() {
         assert_content(&moved.join("c/d/new"), b"new");
         // The parent of a moved directory is the new one.
         let parent = fs::metadata(moved.join("..")).expect("there").ino();
-        assert_eq!(parent, fs::metadata(place.join(long('x'))).expect("there").ino());
+        assert_eq!(
+            parent,
+            fs::metadata(place.join(long('x'))).expect("there").ino()
+        );
     });
 }

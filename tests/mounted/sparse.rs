@@ -8,7 +8,10 @@ use std::process::Command;
 use rustix::fs::{FallocateFlags, SeekFrom, copy_file_range, fallocate, seek};
 
 use crate::common::run;
-use crate::fixture::{DATA_KINDS, Kind, NOWRITEBACK, PLAIN, XCHACHA_64K, assert_content, assert_errno, bytes, on_each, write_both};
+use crate::fixture::{
+    DATA_KINDS, Kind, NOWRITEBACK, PLAIN, XCHACHA_64K, assert_content, assert_errno, bytes,
+    on_each, write_both,
+};
 
 const MIB: usize = 1 << 20;
 const PUNCH: FallocateFlags = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
@@ -16,7 +19,13 @@ const KINDS: [Kind; 3] = [PLAIN, NOWRITEBACK, XCHACHA_64K];
 
 fn open(path: &Path) -> File {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).open(path).expect("ours")
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .expect("ours")
 }
 
 /// The stretches of data as SEEK_DATA and SEEK_HOLE tell them.
@@ -58,15 +67,22 @@ fn seeking_tells_data_from_holes() {
         let path = place.join("file");
         let file = open(&path);
         file.set_len(4 * MIB as u64).expect("there is room");
-        file.write_all_at(&bytes(1, MIB), MIB as u64).expect("there is room");
+        file.write_all_at(&bytes(1, MIB), MIB as u64)
+            .expect("there is room");
         // The last chunk is always stored; 64 KiB is the largest.
         let check = |file: &File| {
             let told = stretches(file);
             assert_eq!(told[0], (MIB as u64, 2 * MIB as u64), "{told:?}");
             assert_eq!(told.len(), 2, "{told:?}");
-            assert!(told[1].0 >= (4 * MIB - 65536) as u64 && told[1].1 == 4 * MIB as u64, "{told:?}");
+            assert!(
+                told[1].0 >= (4 * MIB - 65536) as u64 && told[1].1 == 4 * MIB as u64,
+                "{told:?}"
+            );
             assert_eq!(seek(file, SeekFrom::Hole(0)).expect("a hole"), 0);
-            assert_eq!(seek(file, SeekFrom::Data(MIB as u64 + 5)).expect("data"), MIB as u64 + 5);
+            assert_eq!(
+                seek(file, SeekFrom::Data(MIB as u64 + 5)).expect("data"),
+                MIB as u64 + 5
+            );
             assert_errno(seek(file, SeekFrom::Data(4 * MIB as u64)), libc::ENXIO);
             assert_errno(seek(file, SeekFrom::Hole(5 * MIB as u64)), libc::ENXIO);
         };
@@ -84,9 +100,14 @@ fn seeking_finds_data_that_was_just_written() {
         file.set_len(64 * MIB as u64).expect("there is room");
         for i in [3u64, 17, 40, 41] {
             let at = i * MIB as u64;
-            file.write_all_at(&bytes(i, 10), at + 100).expect("there is room");
+            file.write_all_at(&bytes(i, 10), at + 100)
+                .expect("there is room");
             let begin = seek(&file, SeekFrom::Data(at - MIB as u64 / 2)).expect("data");
-            assert!(begin <= at + 100 && begin >= at - 65536, "data at {} but {begin} was told", at + 100);
+            assert!(
+                begin <= at + 100 && begin >= at - 65536,
+                "data at {} but {begin} was told",
+                at + 100
+            );
         }
     });
 }
@@ -97,16 +118,27 @@ fn a_copy_by_holes_of_a_file_being_written_is_complete() {
         let file = open(&place.join("file"));
         let mut model = vec![0; 10 * MIB];
         file.set_len(10 * MIB as u64).expect("there is room");
-        for (i, off) in [0, 5000, 3 * MIB + 1, 7 * MIB - 1, 9 * MIB].into_iter().enumerate() {
+        for (i, off) in [0, 5000, 3 * MIB + 1, 7 * MIB - 1, 9 * MIB]
+            .into_iter()
+            .enumerate()
+        {
             write_both(&file, &mut model, off, &bytes(i as u64, 20_000));
         }
         for how in ["always", "auto"] {
             let copy = place.vault().dir().join(format!("copy-{how}"));
             let _ = fs::remove_file(&copy);
             let sparse = format!("--sparse={how}");
-            run(Command::new("cp").args(["--reflink=never", &sparse]).arg(place.join("file")).arg(&copy)).ok();
+            run(Command::new("cp")
+                .args(["--reflink=never", &sparse])
+                .arg(place.join("file"))
+                .arg(&copy))
+            .ok();
             assert_content(&copy, &model);
-            run(Command::new("cp").arg(&sparse).arg(place.join("file")).arg(place.join(how))).ok();
+            run(Command::new("cp")
+                .arg(&sparse)
+                .arg(place.join("file"))
+                .arg(place.join(how)))
+            .ok();
             assert_content(&place.join(how), &model);
         }
         drop(file);
@@ -124,7 +156,19 @@ fn a_hole_can_be_filled_in_any_pieces() {
         let file = open(&path);
         let mut model = Vec::new();
         write_both(&file, &mut model, 3 * MIB, b"end");
-        for (i, off) in [10, 4000, 5000, 70_000, 65_530, MIB, 2 * MIB + 7, 3 * MIB - 5].into_iter().enumerate() {
+        for (i, off) in [
+            10,
+            4000,
+            5000,
+            70_000,
+            65_530,
+            MIB,
+            2 * MIB + 7,
+            3 * MIB - 5,
+        ]
+        .into_iter()
+        .enumerate()
+        {
             write_both(&file, &mut model, off, &bytes(i as u64, 100 + i * 1111));
             file.sync_all().expect("writable");
         }
@@ -145,7 +189,14 @@ fn a_hole_can_be_filled_in_any_pieces() {
 #[test]
 fn punching_a_hole_zeroes_exactly_its_range_and_frees_space() {
     on_each(&KINDS, |place| {
-        let ranges = [(0, 1), (4095, 2), (10_000, 10_000), (100_000, MIB), (2 * MIB, 2 * MIB), (4 * MIB - 10, 100)];
+        let ranges = [
+            (0, 1),
+            (4095, 2),
+            (10_000, 10_000),
+            (100_000, MIB),
+            (2 * MIB, 2 * MIB),
+            (4 * MIB - 10, 100),
+        ];
         for (i, (off, len)) in ranges.into_iter().enumerate() {
             let path = place.join(i.to_string());
             let mut model = bytes(i as u64, 4 * MIB);
@@ -166,7 +217,10 @@ fn punching_a_hole_zeroes_exactly_its_range_and_frees_space() {
             assert_content(&path, &model);
             if len >= MIB {
                 let saved = (len / 512) as u64 - 512;
-                assert!(place.stored_blocks(&path) < (4 * MIB / 512) as u64 + 200 - saved, "{len}");
+                assert!(
+                    place.stored_blocks(&path) < (4 * MIB / 512) as u64 + 200 - saved,
+                    "{len}"
+                );
             }
         }
     });
@@ -192,9 +246,25 @@ fn a_zeroed_range_reads_as_zeros_and_stays_reserved() {
             let mut model = bytes(2, 2 * MIB);
             fs::write(&path, &model).expect("there is room");
             let file = open(&path);
-            let keep_size = if keep { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
-            fallocate(&file, FallocateFlags::ZERO_RANGE | keep_size, 5000, MIB as u64).expect("supported");
-            fallocate(&file, FallocateFlags::ZERO_RANGE | keep_size, 2 * MIB as u64 - 100, 5000).expect("supported");
+            let keep_size = if keep {
+                FallocateFlags::KEEP_SIZE
+            } else {
+                FallocateFlags::empty()
+            };
+            fallocate(
+                &file,
+                FallocateFlags::ZERO_RANGE | keep_size,
+                5000,
+                MIB as u64,
+            )
+            .expect("supported");
+            fallocate(
+                &file,
+                FallocateFlags::ZERO_RANGE | keep_size,
+                2 * MIB as u64 - 100,
+                5000,
+            )
+            .expect("supported");
             drop(file);
             model[5000..5000 + MIB].fill(0);
             model[2 * MIB - 100..].fill(0);
@@ -212,12 +282,19 @@ fn a_zeroed_range_reads_as_zeros_and_stays_reserved() {
 #[test]
 fn preallocation_reserves_real_space() {
     on_each(&KINDS, |place| {
-        for (i, (before, keep)) in [(0, true), (0, false), (5000, true), (5000, false)].into_iter().enumerate() {
+        for (i, (before, keep)) in [(0, true), (0, false), (5000, true), (5000, false)]
+            .into_iter()
+            .enumerate()
+        {
             let path = place.join(i.to_string());
             let mut model = bytes(3, before);
             fs::write(&path, &model).expect("there is room");
             let file = open(&path);
-            let mode = if keep { FallocateFlags::KEEP_SIZE } else { FallocateFlags::empty() };
+            let mode = if keep {
+                FallocateFlags::KEEP_SIZE
+            } else {
+                FallocateFlags::empty()
+            };
             fallocate(&file, mode, 0, 8 * MIB as u64).expect("supported");
             if !keep {
                 model.resize(8 * MIB, 0);
@@ -228,7 +305,10 @@ fn preallocation_reserves_real_space() {
             assert_content(&path, &model);
             place.remount();
             assert_content(&path, &model);
-            assert!(place.stored_blocks(&path) >= (8 * MIB / 512) as u64, "given back by a remount");
+            assert!(
+                place.stored_blocks(&path) >= (8 * MIB / 512) as u64,
+                "given back by a remount"
+            );
             let file = open(&path);
             write_both(&file, &mut model, MIB + 5, &bytes(4, 100_000));
             drop(file);
@@ -275,11 +355,17 @@ fn copy_file_range_copies_any_range() {
         let mut model = bytes(8, MIB);
         fs::write(&to, &model).expect("there is room");
         let (reader, writer) = (File::open(&from).expect("it is there"), open(&to));
-        for (from, to, len) in [(0, 0, 100), (5000, 10, 70_000), (4096, 8192, 4096), (1, 500_000, 2 * MIB)] {
+        for (from, to, len) in [
+            (0, 0, 100),
+            (5000, 10, 70_000),
+            (4096, 8192, 4096),
+            (1, 500_000, 2 * MIB),
+        ] {
             let (mut at, mut into) = (from as u64, to as u64);
             let mut left = len;
             while left > 0 {
-                let n = copy_file_range(&reader, Some(&mut at), &writer, Some(&mut into), left).expect("supported");
+                let n = copy_file_range(&reader, Some(&mut at), &writer, Some(&mut into), left)
+                    .expect("supported");
                 assert!(n > 0, "ended early");
                 left -= n;
             }
@@ -287,7 +373,11 @@ fn copy_file_range_copies_any_range() {
             model[to..to + len].copy_from_slice(&source[from..from + len]);
         }
         let (mut at, mut into) = (source.len() as u64, 0);
-        assert_eq!(copy_file_range(&reader, Some(&mut at), &writer, Some(&mut into), 10).expect("at the end"), 0);
+        assert_eq!(
+            copy_file_range(&reader, Some(&mut at), &writer, Some(&mut into), 10)
+                .expect("at the end"),
+            0
+        );
         drop((reader, writer));
         assert_content(&to, &model);
         place.remount();
@@ -302,7 +392,8 @@ fn copy_file_range_works_within_one_file_and_on_data_just_written() {
         let mut model = Vec::new();
         write_both(&file, &mut model, 0, &bytes(9, 50_000));
         let (mut at, mut into) = (100, 60_000);
-        let n = copy_file_range(&file, Some(&mut at), &file, Some(&mut into), 49_000).expect("supported");
+        let n = copy_file_range(&file, Some(&mut at), &file, Some(&mut into), 49_000)
+            .expect("supported");
         model.resize(60_000, 0);
         model.extend_from_within(100..100 + n);
         assert_content(&place.join("file"), &model);

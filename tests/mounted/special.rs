@@ -24,9 +24,14 @@ fn a_fifo_carries_data() {
             let path = &path;
             scope.spawn(move || {
                 let mut writer = OpenOptions::new().write(true).open(path).expect("there");
-                writer.write_all(b"through the fifo").expect("a reader is there");
+                writer
+                    .write_all(b"through the fifo")
+                    .expect("a reader is there");
             });
-            File::open(path).expect("there").read_to_end(&mut heard).expect("readable");
+            File::open(path)
+                .expect("there")
+                .read_to_end(&mut heard)
+                .expect("readable");
         });
         assert_eq!(heard, b"through the fifo");
         place.remount();
@@ -56,17 +61,39 @@ fn a_socket_is_bound_and_reached() {
 #[test]
 fn device_nodes_keep_their_numbers() {
     PLAIN.run(|place| {
-        let nodes = [("null", 1, 3), ("large-minor", 259, 300_000), ("large-major", 4095, 1), ("zero", 0, 0)];
+        let nodes = [
+            ("null", 1, 3),
+            ("large-minor", 259, 300_000),
+            ("large-major", 4095, 1),
+            ("zero", 0, 0),
+        ];
         for (name, major, minor) in nodes {
-            mknod(&place.join(name), FileType::CharacterDevice, 0o600, makedev(major, minor)).expect("root");
-            mknod(&place.join(format!("{name}.b")), FileType::BlockDevice, 0o600, makedev(major, minor)).expect("root");
+            mknod(
+                &place.join(name),
+                FileType::CharacterDevice,
+                0o600,
+                makedev(major, minor),
+            )
+            .expect("root");
+            mknod(
+                &place.join(format!("{name}.b")),
+                FileType::BlockDevice,
+                0o600,
+                makedev(major, minor),
+            )
+            .expect("root");
         }
         for _ in 0..2 {
             for (name, major, minor) in nodes {
                 let meta = fs::metadata(place.join(name)).expect("there");
                 assert!(meta.file_type().is_char_device());
                 assert_eq!(meta.rdev(), makedev(major, minor), "{name}");
-                assert!(fs::metadata(place.join(format!("{name}.b"))).expect("there").file_type().is_block_device());
+                assert!(
+                    fs::metadata(place.join(format!("{name}.b")))
+                        .expect("there")
+                        .file_type()
+                        .is_block_device()
+                );
             }
             place.remount();
         }
@@ -81,7 +108,10 @@ fn device_nodes_work_with_the_option_dev_only() {
             mknod(&path, FileType::CharacterDevice, 0o666, makedev(1, 3)).expect("root");
             let opened = OpenOptions::new().write(true).open(&path);
             if works {
-                opened.expect("permitted").write_all(b"x").expect("like /dev/null");
+                opened
+                    .expect("permitted")
+                    .write_all(b"x")
+                    .expect("like /dev/null");
             } else {
                 assert_errno(opened, libc::EACCES);
             }

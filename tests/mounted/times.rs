@@ -13,13 +13,19 @@ type Time = (i64, i64);
 
 fn set(path: &Path, atime: Time, mtime: Time) {
     let time = |(tv_sec, tv_nsec)| Timespec { tv_sec, tv_nsec };
-    let times = Timestamps { last_access: time(atime), last_modification: time(mtime) };
+    let times = Timestamps {
+        last_access: time(atime),
+        last_modification: time(mtime),
+    };
     utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("ours");
 }
 
 fn times(path: &Path) -> (Time, Time) {
     let meta = fs::symlink_metadata(path).expect("there");
-    ((meta.atime(), meta.atime_nsec()), (meta.mtime(), meta.mtime_nsec()))
+    (
+        (meta.atime(), meta.atime_nsec()),
+        (meta.mtime(), meta.mtime_nsec()),
+    )
 }
 
 fn mtime(path: &Path) -> Time {
@@ -29,15 +35,30 @@ fn mtime(path: &Path) -> Time {
 #[test]
 fn times_are_kept_to_the_nanosecond_also_before_1970() {
     PLAIN.run(|place| {
-        let all = [(0, 0), (0, 1), (1, 999_999_999), (-1, 0), (-1, 1), (-1, 999_999_999), (-2, 300), (1 << 31, 5),
-            (-86_400, 500_000_000), (-(1 << 31), 0), (1 - (1 << 31), 7), (1_700_000_000, 123_456_789)];
+        let all = [
+            (0, 0),
+            (0, 1),
+            (1, 999_999_999),
+            (-1, 0),
+            (-1, 1),
+            (-1, 999_999_999),
+            (-2, 300),
+            (1 << 31, 5),
+            (-86_400, 500_000_000),
+            (-(1 << 31), 0),
+            (1 - (1 << 31), 7),
+            (1_700_000_000, 123_456_789),
+        ];
         for (i, time) in all.into_iter().enumerate() {
             fs::write(place.join(i.to_string()), b"x").expect("free");
             set(&place.join(i.to_string()), time, all[(i + 1) % all.len()]);
         }
         for _ in 0..2 {
             for (i, time) in all.into_iter().enumerate() {
-                assert_eq!(times(&place.join(i.to_string())), (time, all[(i + 1) % all.len()]));
+                assert_eq!(
+                    times(&place.join(i.to_string())),
+                    (time, all[(i + 1) % all.len()])
+                );
             }
             place.remount();
         }
@@ -114,7 +135,14 @@ fn times_set_after_writing_are_not_overwritten_by_what_is_flushed_later() {
             let file = File::create(&path).expect("free");
             file.write_all_at(&bytes(1, len), 0).expect("room");
             let at = |tv_sec| Timespec { tv_sec, tv_nsec: 7 };
-            futimens(&file, &Timestamps { last_access: at(1000), last_modification: at(2000) }).expect("ours");
+            futimens(
+                &file,
+                &Timestamps {
+                    last_access: at(1000),
+                    last_modification: at(2000),
+                },
+            )
+            .expect("ours");
             assert_eq!(mtime(&path), (2000, 7));
             drop(file);
             assert_eq!(mtime(&path), (2000, 7), "after close, {len} bytes");
@@ -124,14 +152,25 @@ fn times_set_after_writing_are_not_overwritten_by_what_is_flushed_later() {
         file.write_all_at(b"x", 1 << 20).expect("room");
         file.write_all_at(&vec![1; 1 << 20], 0).expect("room");
         let at = |tv_sec| Timespec { tv_sec, tv_nsec: 7 };
-        futimens(&file, &Timestamps { last_access: at(1000), last_modification: at(2000) }).expect("ours");
+        futimens(
+            &file,
+            &Timestamps {
+                last_access: at(1000),
+                last_modification: at(2000),
+            },
+        )
+        .expect("ours");
         drop(file);
         for name in ["0", "1", "2", "3", "gap"] {
             assert_eq!(mtime(&place.join(name)), (2000, 7), "{name}");
         }
         place.remount();
         for name in ["0", "1", "2", "3", "gap"] {
-            assert_eq!(mtime(&place.join(name)), (2000, 7), "{name} after a remount");
+            assert_eq!(
+                mtime(&place.join(name)),
+                (2000, 7),
+                "{name} after a remount"
+            );
         }
     });
 }
@@ -142,9 +181,30 @@ fn writing_and_truncating_change_mtime_and_it_stays_so() {
         let path = place.join("file");
         fs::write(&path, b"content").expect("free");
         let changes: [fn(&Path); 4] = [
-            |p| OpenOptions::new().append(true).open(p).expect("there").write_all(b"more").expect("room"),
-            |p| OpenOptions::new().write(true).open(p).expect("there").set_len(3).expect("possible"),
-            |p| OpenOptions::new().write(true).open(p).expect("there").set_len(10_000).expect("possible"),
+            |p| {
+                OpenOptions::new()
+                    .append(true)
+                    .open(p)
+                    .expect("there")
+                    .write_all(b"more")
+                    .expect("room")
+            },
+            |p| {
+                OpenOptions::new()
+                    .write(true)
+                    .open(p)
+                    .expect("there")
+                    .set_len(3)
+                    .expect("possible")
+            },
+            |p| {
+                OpenOptions::new()
+                    .write(true)
+                    .open(p)
+                    .expect("there")
+                    .set_len(10_000)
+                    .expect("possible")
+            },
             |p| drop(File::create(p).expect("there")),
         ];
         for change in changes {

@@ -4,19 +4,29 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, Mode, Timespec, Timestamps, XattrFlags, fallocate, fchmod, fgetxattr, fsetxattr, futimens};
+use rustix::fs::{
+    FallocateFlags, Mode, Timespec, Timestamps, XattrFlags, fallocate, fchmod, fgetxattr,
+    fsetxattr, futimens,
+};
 
 use crate::fixture::{DATA_KINDS, PLAIN, Place, assert_errno, bytes, on_each};
 
 fn unlinked(path: &Path, content: &[u8]) -> File {
     fs::write(path, content).expect("free");
-    let file = OpenOptions::new().read(true).write(true).open(path).expect("there");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("there");
     fs::remove_file(path).expect("there");
     file
 }
 
 fn is_empty(place: &Place<'_>) -> bool {
-    fs::read_dir(place.root()).expect("readable").next().is_none()
+    fs::read_dir(place.root())
+        .expect("readable")
+        .next()
+        .is_none()
 }
 
 #[test]
@@ -42,14 +52,29 @@ fn its_attributes_are_changed() {
         fchmod(&file, Mode::from_raw_mode(0o741)).expect("fchmod of an unlinked file");
         fchown(&file, Some(12), Some(34)).expect("fchown of an unlinked file");
         let at = |tv_sec| Timespec { tv_sec, tv_nsec: 5 };
-        futimens(&file, &Timestamps { last_access: at(1000), last_modification: at(2000) })
-            .expect("futimens of an unlinked file");
+        futimens(
+            &file,
+            &Timestamps {
+                last_access: at(1000),
+                last_modification: at(2000),
+            },
+        )
+        .expect("futimens of an unlinked file");
         file.set_len(100).expect("ftruncate of an unlinked file");
-        let times = Timestamps { last_access: at(1000), last_modification: at(2000) };
+        let times = Timestamps {
+            last_access: at(1000),
+            last_modification: at(2000),
+        };
         futimens(&file, &times).expect("futimens of an unlinked file");
         let meta = file.metadata().expect("open");
-        assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o741, 12, 34));
-        assert_eq!((meta.len(), meta.atime(), meta.mtime(), meta.mtime_nsec()), (100, 1000, 2000, 5));
+        assert_eq!(
+            (meta.mode() & 0o7777, meta.uid(), meta.gid()),
+            (0o741, 12, 34)
+        );
+        assert_eq!(
+            (meta.len(), meta.atime(), meta.mtime(), meta.mtime_nsec()),
+            (100, 1000, 2000, 5)
+        );
     });
 }
 
@@ -58,7 +83,13 @@ fn its_space_and_its_xattrs_are_changed() {
     on_each(&DATA_KINDS, |place| {
         let file = unlinked(&place.join("file"), b"content");
         fallocate(&file, FallocateFlags::empty(), 0, 100_000).expect("open");
-        fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 4).expect("open");
+        fallocate(
+            &file,
+            FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            0,
+            4,
+        )
+        .expect("open");
         fsetxattr(&file, "user.name", b"value", XattrFlags::empty()).expect("open");
         let mut value = [0; 10];
         let len = fgetxattr(&file, "user.name", &mut value).expect("open");
@@ -111,16 +142,33 @@ fn its_space_is_free_again_when_the_last_holder_closes_it() {
 
 fn stored_files(place: &Place<'_>) -> usize {
     let names = fs::read_dir(place.vault().path()).expect("ours");
-    names.filter(|e| !e.as_ref().expect("ours").file_name().as_encoded_bytes().starts_with(b"~")).count()
+    names
+        .filter(|e| {
+            !e.as_ref()
+                .expect("ours")
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(b"~")
+        })
+        .count()
 }
 
 #[test]
 fn a_removed_directory_stays_usable_for_its_holder_and_empty() {
     PLAIN.run(|place| {
         fs::create_dir(place.join("dir")).expect("free");
-        let dir = OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(place.join("dir")).expect("there");
+        let dir = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(place.join("dir"))
+            .expect("there");
         fs::remove_dir(place.join("dir")).expect("empty");
-        assert_eq!(dir.metadata().expect("fstat of a removed directory").nlink(), 0);
+        assert_eq!(
+            dir.metadata()
+                .expect("fstat of a removed directory")
+                .nlink(),
+            0
+        );
         fchmod(&dir, Mode::from_raw_mode(0o700)).expect("open");
         dir.sync_all().expect("open");
         let made = rustix::fs::mkdirat(&dir, "sub", Mode::RWXU);

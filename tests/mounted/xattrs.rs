@@ -6,7 +6,10 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, fsetxattr, lgetxattr, lgetxattr_query, llistxattr, llistxattr_query, lremovexattr, lsetxattr, mknodat};
+use rustix::fs::{
+    CWD, FileType, Mode, XattrFlags, fsetxattr, lgetxattr, lgetxattr_query, llistxattr,
+    llistxattr_query, lremovexattr, lsetxattr, mknodat,
+};
 
 use crate::common::run;
 use crate::fixture::{DATA_KINDS, PLAIN, assert_errno, on_each};
@@ -26,7 +29,9 @@ fn list(path: &Path) -> BTreeSet<String> {
     let mut names = vec![0; 65536];
     let len = llistxattr(path, &mut names).expect("there");
     let names = names[..len].split(|b| *b == 0).filter(|n| !n.is_empty());
-    names.map(|n| String::from_utf8(n.to_vec()).expect("plain names here")).collect()
+    names
+        .map(|n| String::from_utf8(n.to_vec()).expect("plain names here"))
+        .collect()
 }
 
 fn set_of(names: &[&str]) -> BTreeSet<String> {
@@ -49,7 +54,10 @@ fn user_attributes_are_kept_on_files_and_directories() {
                 assert_eq!(get(&path, "user.name").expect("set"), b"value");
                 assert_eq!(get(&path, "user.empty").expect("set"), b"");
                 assert_eq!(get(&path, "user.bytes").expect("set"), [0, 255, 10]);
-                assert_eq!(list(&path), set_of(&["user.name", "user.empty", "user.bytes"]));
+                assert_eq!(
+                    list(&path),
+                    set_of(&["user.name", "user.empty", "user.bytes"])
+                );
             }
             place.remount();
         }
@@ -72,7 +80,10 @@ fn names_and_values_are_sealed_in_the_vault() {
         let names = list(&stored);
         assert_eq!(names.len(), 1);
         let name = names.first().expect("one");
-        assert!(name.starts_with("user.wardfs.") && !name.contains("patient"), "{name}");
+        assert!(
+            name.starts_with("user.wardfs.") && !name.contains("patient"),
+            "{name}"
+        );
         let value = get(&stored, name).expect("there");
         assert!(!value.windows(9).any(|w| w == b"diagnosis"));
         assert_errno(get(&place.join("file"), name), libc::ENODATA);
@@ -88,7 +99,10 @@ fn names_may_be_as_long_as_the_kernel_allows() {
             let name = format!("user.{}", "n".repeat(len));
             set(&path, &name, name.as_bytes()).unwrap_or_else(|e| panic!("{len}: {e}"));
         }
-        assert_errno(set(&path, &format!("user.{}", "n".repeat(251)), b"x"), libc::ERANGE);
+        assert_errno(
+            set(&path, &format!("user.{}", "n".repeat(251)), b"x"),
+            libc::ERANGE,
+        );
         place.remount();
         for len in [1, 16, 100, 200, 250] {
             let name = format!("user.{}", "n".repeat(len));
@@ -103,9 +117,15 @@ fn creating_and_replacing_are_told_apart() {
     PLAIN.run(|place| {
         let path = place.join("file");
         fs::write(&path, b"").expect("free");
-        assert_errno(lsetxattr(&path, "user.a", b"1", XattrFlags::REPLACE), libc::ENODATA);
+        assert_errno(
+            lsetxattr(&path, "user.a", b"1", XattrFlags::REPLACE),
+            libc::ENODATA,
+        );
         lsetxattr(&path, "user.a", b"1", XattrFlags::CREATE).expect("new");
-        assert_errno(lsetxattr(&path, "user.a", b"2", XattrFlags::CREATE), libc::EEXIST);
+        assert_errno(
+            lsetxattr(&path, "user.a", b"2", XattrFlags::CREATE),
+            libc::EEXIST,
+        );
         lsetxattr(&path, "user.a", b"3", XattrFlags::REPLACE).expect("there");
         assert_eq!(get(&path, "user.a").expect("set"), b"3");
     });
@@ -137,14 +157,20 @@ fn large_values_are_kept_or_refused_as_the_backing_filesystem_does() {
             match set(&plain, "user.large", &value) {
                 // The sealed value is a little longer than the plain one.
                 Ok(()) if here.is_ok() => kept = len,
-                Ok(()) => assert!(set(&plain, "user.large", &crate::fixture::bytes(1, len + 150)).is_err(), "{len}"),
+                Ok(()) => assert!(
+                    set(&plain, "user.large", &crate::fixture::bytes(1, len + 150)).is_err(),
+                    "{len}"
+                ),
                 Err(e) => assert_errno(here, e.raw_os_error()),
             }
         }
         assert!(kept >= 3000);
         assert_errno(set(&path, "user.large", &vec![0; 65_537]), libc::E2BIG);
         place.remount();
-        assert_eq!(get(&path, "user.large").expect("the last that fitted"), crate::fixture::bytes(1, kept));
+        assert_eq!(
+            get(&path, "user.large").expect("the last that fitted"),
+            crate::fixture::bytes(1, kept)
+        );
     });
 }
 
@@ -155,16 +181,30 @@ fn trusted_and_security_attributes_pass_through() {
         fs::copy("/bin/true", &path).expect("room");
         set(&path, "trusted.overlay.opaque", b"y").expect("root");
         set(&path, "security.custom", b"label").expect("root");
-        run(Command::new("setcap").arg("cap_net_bind_service+ep").arg(&path)).ok();
+        run(Command::new("setcap")
+            .arg("cap_net_bind_service+ep")
+            .arg(&path))
+        .ok();
         for _ in 0..2 {
             assert_eq!(get(&path, "trusted.overlay.opaque").expect("set"), b"y");
             assert_eq!(get(&path, "security.custom").expect("set"), b"label");
-            assert!(run(Command::new("getcap").arg(&path)).ok().contains("cap_net_bind_service"));
-            let names = ["trusted.overlay.opaque", "security.custom", "security.capability"];
+            assert!(
+                run(Command::new("getcap").arg(&path))
+                    .ok()
+                    .contains("cap_net_bind_service")
+            );
+            let names = [
+                "trusted.overlay.opaque",
+                "security.custom",
+                "security.capability",
+            ];
             assert_eq!(list(&path), set_of(&names));
             place.remount();
         }
-        assert_eq!(get(&place.stored(&path), "security.custom").expect("passed through"), b"label");
+        assert_eq!(
+            get(&place.stored(&path), "security.custom").expect("passed through"),
+            b"label"
+        );
     });
 }
 
@@ -215,7 +255,10 @@ fn attributes_go_with_the_file_under_every_name() {
         fs::rename(place.join("moved"), place.join("again")).expect("there");
         place.remount();
         for name in ["c", "again/b"] {
-            assert_eq!(get(&place.join(name), "user.a").expect("set"), b"set while open");
+            assert_eq!(
+                get(&place.join(name), "user.a").expect("set"),
+                b"set while open"
+            );
         }
         assert_eq!(get(&place.join("again"), "user.dir").expect("set"), b"dir");
     });
@@ -227,10 +270,19 @@ fn setting_an_attribute_leaves_the_modification_time() {
         fs::create_dir(place.join("dir")).expect("free");
         fs::write(place.join("file"), b"").expect("free");
         for path in [place.join("dir"), place.join("file")] {
-            let before = fs::metadata(&path).expect("there").modified().expect("told");
+            let before = fs::metadata(&path)
+                .expect("there")
+                .modified()
+                .expect("told");
             set(&path, "user.a", b"x").expect("room");
             place.remount();
-            assert_eq!(fs::metadata(&path).expect("there").modified().expect("told"), before);
+            assert_eq!(
+                fs::metadata(&path)
+                    .expect("there")
+                    .modified()
+                    .expect("told"),
+                before
+            );
         }
     });
 }

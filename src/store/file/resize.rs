@@ -56,26 +56,57 @@ impl<B: Backing> DataFile<B> {
     fn shrink(&self, volume: &Volume<B>, size: u64, new: u64) -> Result<()> {
         let geometry = volume.geometry();
         let last = geometry.last_chunk(new);
-        let mut plain = match new {
+        let before = match new {
             0 => Vec::new(),
             _ => self.plain_chunk(volume, last, size)?,
         };
-        plain.truncate(geometry.chunk_len(last, new));
-        {
+        let kept = &before[..before.len().min(geometry.chunk_len(last, new))];
+        let holes = {
             let mut state = self.state();
+            let holes = (state.gaps.clone(), state.sparse_before);
             state.gaps.remove(ChunkRange::from(last));
             if new == 0 {
                 state.sparse_before = false;
             }
+            holes
+        };
+        let done = self
+            .put_last(volume, last, kept, false)
+            .and_then(|()| self.cut(volume, new));
+        if let Err(e) = done {
+            {
+                let mut state = self.state();
+                (state.gaps, state.sparse_before) = holes;
+            }
+            if new > 0 {
+                self.restore(volume, last, &before, size);
+            }
+            return Err(e);
         }
-        self.put_last(volume, last, &plain, false)?;
-        self.cut(volume, new)?;
         let mut state = self.state();
         state.size = new;
         state.length = Ok(());
         state.stable_end = state.stable_end.min(new);
         state.tail = None;
         Ok(())
+    }
+
+    /// Gives chunk `no` back what it held before the file could not be cut there.
+    fn restore(&self, volume: &Volume<B>, no: ChunkNo, plain: &[u8], size: u64) {
+        let put = match no == volume.geometry().last_chunk(size) {
+            true => self.put_last(volume, no, plain, false),
+            false => self.put_chunk(volume, no, plain, ChunkFlags::default()),
+        };
+        let restored = put.or_else(|e| match self.may_be_hole(volume, no) {
+            // On a full disk a hole cannot become a stored chunk of zeros.
+            Ok(true) if plain.iter().all(|b| *b == 0) => {
+                self.allocate_chunks(volume, Allocate::Punch, no, ChunkNo(no.0 + 1))
+            }
+            _ => Err(e),
+        });
+        if let Err(e) = restored {
+            log::error!("chunk {} was not restored after a failed cut: {e}", no.0);
+        }
     }
 
     fn grow(&self, volume: &Volume<B>, size: u64, new: u64) -> Result<()> {
