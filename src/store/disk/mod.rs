@@ -4,8 +4,9 @@
 //! filesystems. An owner may keep his own file unreadable (mode 0200, 0000); the kernel has then already decided that
 //! he may do what he asks, so the mode is widened for the moment of the open.
 
+mod listing;
+
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -18,9 +19,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::store::backing::{
-    Allocate, Attr, Backing, Kind, ListedEntry, Listing, OpenFor, RenameMode, SeekTo, SetTime,
-    Space, Sync, Target, Time, XattrMode,
+    Allocate, Attr, Backing, OpenFor, RenameMode, SeekTo, SetTime, Space, Sync, Target, Time,
+    XattrMode,
 };
+
+pub use listing::DiskListing;
 
 /// Whether reading may change access times on the backing filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,10 +167,6 @@ fn attr(stat: &Stat) -> Attr {
     }
 }
 
-fn kind(file_type: FileType) -> Option<Kind> {
-    Kind::of_mode(file_type.as_raw_mode())
-}
-
 fn timespec(time: SetTime) -> Timespec {
     match time {
         SetTime::Keep => Timespec {
@@ -210,13 +209,7 @@ impl Backing for Disk {
             )?,
             other => other?,
         };
-        Ok(DiskListing {
-            fd,
-            names: Vec::new(),
-            batch: Vec::new(),
-            next: 0,
-            at_end: false,
-        })
+        Ok(DiskListing::new(fd))
     }
 
     fn sync_dir(&self, dir: &OwnedFd) -> io::Result<()> {
@@ -480,88 +473,6 @@ fn grow(read: impl Fn(&mut [u8]) -> io::Result<usize>) -> io::Result<Vec<u8>> {
                 buf.resize(65536, 0);
             }
             Err(e) => return Err(e),
-        }
-    }
-}
-
-const GETDENTS_BUFFER: usize = 32 * 1024;
-
-/// A directory stream, read in batches of 32 KiB.
-#[derive(Debug)]
-pub struct DiskListing {
-    fd: OwnedFd,
-    /// The names of the batch, one after the other.
-    names: Vec<u8>,
-    batch: Vec<Decoded>,
-    /// The first entry of the batch that was not yet taken.
-    next: usize,
-    at_end: bool,
-}
-
-#[derive(Debug)]
-struct Decoded {
-    name_end: usize,
-    ino: u64,
-    kind: Option<Kind>,
-    cookie: u64,
-}
-
-impl DiskListing {
-    fn refill(&mut self) -> io::Result<()> {
-        self.names.clear();
-        self.batch.clear();
-        self.next = 0;
-        let mut buf = [MaybeUninit::uninit(); GETDENTS_BUFFER];
-        let mut entries = fs::RawDir::new(&self.fd, &mut buf);
-        while let Some(entry) = entries.next() {
-            let entry = entry?;
-            self.names.extend_from_slice(entry.file_name().to_bytes());
-            self.batch.push(Decoded {
-                name_end: self.names.len(),
-                ino: entry.ino(),
-                kind: kind(entry.file_type()),
-                cookie: entry.next_entry_cookie(),
-            });
-            if entries.is_buffer_empty() {
-                break;
-            }
-        }
-        self.at_end = self.batch.is_empty();
-        Ok(())
-    }
-}
-
-impl Listing for DiskListing {
-    fn seek(&mut self, cookie: u64) -> io::Result<()> {
-        fs::seek(&self.fd, fs::SeekFrom::Start(cookie))?;
-        self.batch.clear();
-        self.next = 0;
-        self.at_end = false;
-        Ok(())
-    }
-
-    fn read(&mut self, each: &mut dyn FnMut(ListedEntry<'_>) -> bool) -> io::Result<()> {
-        loop {
-            while let Some(entry) = self.batch.get(self.next) {
-                let begin = self
-                    .next
-                    .checked_sub(1)
-                    .map_or(0, |i| self.batch[i].name_end);
-                let taken = each(ListedEntry {
-                    name: &self.names[begin..entry.name_end],
-                    ino: entry.ino,
-                    kind: entry.kind,
-                    cookie: entry.cookie,
-                });
-                if !taken {
-                    return Ok(());
-                }
-                self.next += 1;
-            }
-            if self.at_end {
-                return Ok(());
-            }
-            self.refill()?;
         }
     }
 }
