@@ -40,6 +40,30 @@ fn a_mount_is_usable_when_the_command_returns_and_complete_when_umount_does() {
 }
 
 #[test]
+fn the_daemon_keeps_no_descriptor_of_the_process_that_started_it() {
+    let vault = Vault::new();
+    let passed_on = vault.dir().join("passed on");
+    let typed = vault.mount_command();
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg("exec 9>\"$1\"; shift; exec \"$@\"")
+        .arg("sh");
+    shell
+        .arg(&passed_on)
+        .arg(typed.get_program())
+        .args(typed.get_args());
+    run(&mut shell).ok();
+    let mount = Mount::adopt(&vault, vault.mountpoint().to_owned());
+    assert!(passed_on.exists(), "it was open in the shell");
+    for entry in fs::read_dir(format!("/proc/{}/fd", mount.pid())).expect("it runs") {
+        let target = fs::read_link(entry.expect("readable").path());
+        assert_ne!(target.ok().as_deref(), Some(passed_on.as_path()));
+    }
+    mount.umount();
+}
+
+#[test]
 fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
     let vault = Vault::new();
     let mount = vault.mount();

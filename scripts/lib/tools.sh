@@ -46,11 +46,11 @@ need_cargo() {
         die "cargo is version $found, $wanted or newer is needed. With rustup: rustup update stable"
 }
 
-# need_tool PROGRAM VERSION: a program from crates.io, in any version if there is one already. Built without
-# optimisation, which takes half the time; none of them has much to compute.
+# need_tool PROGRAM VERSION [OPTIMISATION]: a program from crates.io, in any version if there is one already. Link-time
+# optimisation and, for a program with little to compute, optimisation at all would double the time it takes to build.
 need_tool() {
     command -v "$1" >/dev/null && return
     say "installing $1 $2 (once)"
-    env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+    env -u CARGO_TARGET_DIR CARGO_PROFILE_RELEASE_OPT_LEVEL="${3:-3}" CARGO_PROFILE_RELEASE_LTO=off \
         CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked "$1@$2"
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failure::{Failure, warn};
-use super::output::{binary_size, iso_time, print, print_json, rows};
+use super::output::{binary_size, iso_time, print, print_json, printable, rows};
 use super::{kdf, place};
 use crate::format::ids::VolumeId;
 use crate::format::slot::{Kdf, Slot};
@@ -242,19 +242,6 @@ fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
     rows(&lines)
 }
 
-/// Text of the header is not verified, so it must not move the cursor either.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
-}
-
 /// In the usual groups of 8-4-4-4-12 hexadecimal digits.
 pub fn uuid(id: &VolumeId) -> String {
     let hex = data_encoding::HEXLOWER.encode(&id.0);
@@ -279,10 +266,5 @@ mod tests {
             0x32, 0x10,
         ]);
         assert_eq!(uuid(&id), "01234567-89ab-cdef-fedc-ba9876543210");
-    }
-
-    #[test]
-    fn a_label_cannot_send_control_sequences_to_the_terminal() {
-        assert_eq!(printable("Röntgen \u{1b}[2J\n"), "Röntgen \\u{1b}[2J\\n");
     }
 }

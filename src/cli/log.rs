@@ -51,6 +51,11 @@ pub fn start(level: LevelFilter) {
     }
     let logger = builder.build();
     let most = if told { logger.filter() } else { level };
+    // A daemon's standard error is gone, and what a panic says may hold what must not be logged.
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        log::error!("a defect in wardfs, at {}", at.unwrap_or_default());
+    }));
     // A second start in one process keeps the first logger.
     if log::set_boxed_logger(Box::new(Capped(logger))).is_ok() {
         log::set_max_level(most);

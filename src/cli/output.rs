@@ -36,6 +36,19 @@ pub fn iso_time(seconds: i64) -> String {
         .map_or_else(|_| format!("@{seconds}"), |time| time.to_string())
 }
 
+/// Text that nobody has verified must not move the cursor.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}
+
 /// Bytes in the largest binary unit that divides them.
 pub fn binary_size(bytes: u64) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
@@ -49,6 +62,11 @@ pub fn binary_size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_cannot_send_control_sequences_to_the_terminal() {
+        assert_eq!(printable("Röntgen \u{1b}[2J\n"), "Röntgen \\u{1b}[2J\\n");
+    }
 
     #[test]
     fn times_are_iso_8601_in_utc() {

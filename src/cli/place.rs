@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::daemons;
 use super::exit::Exit;
 use super::failure::Failure;
-use super::output::iso_time;
+use super::output::{iso_time, printable};
 use crate::fuse::options::Caller;
 use crate::store::lock::{Holder, VaultLock};
 use crate::sys::mount::{self, FS_TYPE};
@@ -141,8 +141,11 @@ pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
             format!("{vault_shown} is in use by another process"),
         );
     };
-    let place = match &holder.mountpoint {
-        Some(mountpoint) => format!("mounted at {}", mountpoint.display()),
+    let mountpoint = holder
+        .mountpoint
+        .map(|m| printable(&m.display().to_string()));
+    let place = match &mountpoint {
+        Some(mountpoint) => format!("mounted at {mountpoint}"),
         None => "in use".to_owned(),
     };
     let since = match i64::try_from(holder.since) {
@@ -151,14 +154,14 @@ pub fn in_use(vault: &Path, note: Option<Holder>) -> Failure {
     };
     let message = format!(
         "{vault_shown} is already {place}{since} (process {} on {})",
-        holder.pid, holder.host
+        holder.pid,
+        printable(&holder.host)
     );
     let failure = Failure::new(Exit::InUse, message);
-    match holder.mountpoint {
-        Some(mountpoint) => failure.advise(format!(
-            "To unmount it there: wardfs umount {}",
-            mountpoint.display()
-        )),
+    match mountpoint {
+        Some(mountpoint) => {
+            failure.advise(format!("To unmount it there: wardfs umount {mountpoint}"))
+        }
         None => failure,
     }
 }

@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 
+use crate::sys::fd;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 /// Which side of the fork this is.
@@ -109,7 +110,8 @@ impl Report {
     }
 }
 
-/// Leaves the terminal, its session and the working directory. What is printed from here on is lost.
+/// Leaves the terminal, its session, the working directory, and every descriptor that others passed on. What is printed
+/// from here on is lost.
 pub fn detach() -> io::Result<()> {
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
@@ -117,7 +119,7 @@ pub fn detach() -> io::Result<()> {
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;
-    Ok(())
+    fd::close_inherited()
 }
 
 /// Lets this process open as many files as the system allows it.

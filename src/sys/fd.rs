@@ -33,6 +33,23 @@ pub fn inherited(number: RawFd) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(number) })
 }
 
+/// Closes every descriptor but the standard three that came from the process that started this one, so that a daemon
+/// does not keep the other end of someone's pipe open.
+///
+/// # Errors
+/// When `/proc` is not there.
+pub fn close_inherited() -> io::Result<()> {
+    let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
+    for number in open {
+        // Our own, and the listing's, are refused.
+        drop(inherited(number));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;

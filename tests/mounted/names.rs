@@ -195,7 +195,13 @@ fn trees_deeper_than_any_path_are_reached_step_by_step() {
             mkdirat(&dir, &name, Mode::RWXU).expect("free");
             dir = openat(&dir, &name, flags, Mode::empty()).expect("there");
         }
-        let file = openat(&dir, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).expect("free");
+        let file = openat(
+            &dir,
+            "file",
+            OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::RWXU,
+        )
+        .expect("free");
         rustix::io::write(&file, b"deepest").expect("room");
         drop((file, dir));
         place.remount();
@@ -203,7 +209,13 @@ fn trees_deeper_than_any_path_are_reached_step_by_step() {
         for _ in 0..DEPTH {
             dir = openat(&dir, &name, flags, Mode::empty()).expect("there");
         }
-        let file = openat(&dir, "file", OFlags::RDONLY, Mode::empty()).expect("there");
+        let file = openat(
+            &dir,
+            "file",
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .expect("there");
         let mut seen = [0; 7];
         rustix::io::read(&file, &mut seen).expect("there");
         assert_eq!(&seen, b"deepest");

@@ -67,7 +67,9 @@ fn special_bits_asked_for_at_creation_are_there() {
     SHARED.run(|place| {
         as_user(1000, 1000, || {
             mkdir(place.join("sticky"), Mode::from_raw_mode(0o1755)).expect("free");
-            let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+            let flags = rustix::fs::OFlags::CREATE
+                | rustix::fs::OFlags::WRONLY
+                | rustix::fs::OFlags::CLOEXEC;
             rustix::fs::open(place.join("suid"), flags, Mode::from_raw_mode(0o6755)).expect("free");
         });
         place.remount();
@@ -148,7 +150,9 @@ fn an_ordinary_user_writes_to_a_file_whose_mode_forbids_it_through_an_open_descr
     on_each(&[SHARED, SHARED_NOWRITEBACK], |place| {
         as_user(1000, 1000, || {
             for mode in [0o000, 0o400, 0o444, 0o200] {
-                let flags = rustix::fs::OFlags::CREATE | rustix::fs::OFlags::WRONLY;
+                let flags = rustix::fs::OFlags::CREATE
+                    | rustix::fs::OFlags::WRONLY
+                    | rustix::fs::OFlags::CLOEXEC;
                 let path = place.join(format!("{mode:o}"));
                 let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(mode)).expect("free");
                 let mut file = File::from(fd);

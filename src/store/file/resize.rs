@@ -137,8 +137,8 @@ impl<B: Backing> DataFile<B> {
                 self.state()
                     .gaps
                     .remove(ChunkRange::from(ChunkNo(gap_from)));
-                self.put_last(volume, old_last, &old_plain, false)?;
-                self.cut(volume, size)?;
+                let restored = self.put_last(volume, old_last, &old_plain, false);
+                self.cut(volume, size).and(restored)?;
                 return Err(e);
             }
         }
