@@ -87,7 +87,7 @@ pub fn write<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), Volum
     write().map_err(|e| VolumeError::io("write the volume header", e))
 }
 
-/// Mends the copy that is damaged, or that an interrupted [`write`] left behind the other one.
+/// Mends the copy that is damaged, or that an interrupted [`write()`] left behind the other one.
 ///
 /// `verified` is the header that was unlocked. If neither copy is that one any more, someone has just replaced it, and
 /// both are left alone.
