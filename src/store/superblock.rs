@@ -127,6 +127,8 @@ impl<B: Backing> Sequencer<B> {
         current.clean = true;
         current.seq_high_water = WriteSeq(self.next.load(Ordering::Acquire));
         self.limit.store(0, Ordering::Release);
+        // Into both slots: damage to one must not bring back that the volume was in use.
+        self.write(backing, keys, &mut current)?;
         self.write(backing, keys, &mut current)
     }
 
