@@ -290,6 +290,34 @@ fn writing_into_a_damaged_chunk_is_refused_and_replacing_it_is_not() {
     mount.umount();
 }
 
+/// Whoever throws the content away does not need it: a file with a damaged or impossible end can be written anew.
+#[test]
+fn a_file_with_a_damaged_end_can_be_emptied_and_written_anew() {
+    let names = ["flipped", "cut", "grown"];
+    let vault = prepared(&[], |mount| {
+        for name in names {
+            fs::write(mount.join(name), content(1, LEN)).expect("written");
+        }
+    });
+    let mount = vault.mount();
+    let stored = names.map(|name| stored(&mount, name));
+    mount.umount();
+    flip(&stored[0], chunk_at(2) + 30, 4);
+    cut(&stored[1], chunk_at(2));
+    cut(&stored[2], chunk_at(3) + 7);
+    let mount = vault.mount();
+    for name in names {
+        assert_refused(&mount.join(name), name);
+        fs::write(mount.join(name), content(3, CHUNK + 1)).expect("emptied and written");
+    }
+    mount.umount();
+    let mount = vault.mount();
+    for name in names {
+        assert_eq!(read(&mount.join(name)), Ok(content(3, CHUNK + 1)), "{name}");
+    }
+    mount.umount();
+}
+
 #[test]
 fn the_log_names_inode_and_chunk_and_no_name() {
     use std::os::unix::fs::MetadataExt;
