@@ -87,7 +87,12 @@ impl<B: Backing> Fs<B> {
         let mode = self.effective_mode(&dir, new)?;
         self.volume.create_dir(&dir, name, mode & 0o7777)?;
         // A directory under a set-group-id one has inherited that bit: only what is asked for is set again.
-        self.adopt_named(caller, parent, &dir, name, mode & libc::S_ISUID)
+        let made = self.adopt_named(caller, parent, &dir, name, mode & libc::S_ISUID)?;
+        if made.attr.mode & libc::S_IRWXU == libc::S_IRWXU {
+            // It is made: should this fail, whoever uses the directory will be told.
+            let _ = self.keep_new_dir(&dir, name, made.attr.ino);
+        }
+        Ok(made)
     }
 
     pub fn symlink(

@@ -172,6 +172,20 @@ impl<B: Backing> Fs<B> {
         Ok(dir)
     }
 
+    /// Opens a directory that was just made, for what will be made in it.
+    pub(super) fn keep_new_dir(&self, parent: &Dir<B>, name: &[u8], ino: u64) -> Result<()> {
+        let sealed = parent.seal(&self.volume, name)?;
+        let handle = self
+            .volume
+            .backing()
+            .open_dir(parent.handle(), &sealed.entry)?;
+        let made = Dir::just_made(handle, ino);
+        if made.attr(&self.volume)?.ino == ino {
+            self.dirs.insert(ino, made)?;
+        }
+        Ok(())
+    }
+
     /// Makes every name on the way to directory `ino` readable after a crash.
     pub(super) fn make_path_durable(&self, ino: u64) -> Result<()> {
         if self.dirs.evicted_pending.swap(false, Ordering::AcqRel) {

@@ -66,6 +66,13 @@ impl<B: Backing> Dir<B> {
         }
     }
 
+    /// A directory that was just made: it has no id yet, and need not be searched for one.
+    pub fn just_made(handle: B::Dir, ino: u64) -> Self {
+        let made = Self::new(handle, ino);
+        *made.id_state() = Some(Id::Unstored(random_id()));
+        made
+    }
+
     pub fn handle(&self) -> &B::Dir {
         &self.handle
     }
@@ -172,11 +179,7 @@ impl<B: Backing> Dir<B> {
             }
             (None, Some(e)) => Err(e),
             (None, None) if has_entries => Err(Error::NoDirId),
-            (None, None) => {
-                let mut id = [0; 16];
-                rand::fill(&mut id);
-                Ok(Id::Unstored(DirId(id)))
-            }
+            (None, None) => Ok(Id::Unstored(random_id())),
         }
     }
 
@@ -407,6 +410,10 @@ impl<B: Backing> Dir<B> {
             .open_long(&id, entry, &content[..got])
             .map_err(|_| Error::DamagedName)
     }
+}
+
+fn random_id() -> DirId {
+    DirId(rand::array())
 }
 
 fn sidecar_name(entry: &[u8]) -> Vec<u8> {
