@@ -188,7 +188,7 @@ class Mounted(System):
         """Something may still look at the mount for a moment (a file manager, an indexer): a few tries."""
         for attempt in range(50):
             result = subprocess.run([*UNMOUNT, self.root], capture_output=True, text=True)
-            if result.returncode == 0 or self.daemon.poll() is not None:
+            if result.returncode == 0 or self.daemon.poll() is not None or not mounts_below(self.home):
                 return
             time.sleep(0.1)
         raise Unusable(f"{self.spec}: cannot unmount: {result.stderr.strip()}")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 
-def machine(directory, systems):
+def machine(directory):
     """Where the figures come from."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     kind = subprocess.run(["stat", "-f", "-c", "%T", directory], capture_output=True, text=True).stdout.strip()
@@ -17,7 +17,6 @@ def machine(directory, systems):
         "processor": f"{os.cpu_count()} × {cpu[0].partition(': ')[2] if cpu else platform.machine()}",
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / (1 << 30):.0f} GiB",
         "backing": f"{directory} ({kind})",
-        "systems": systems,
     }
 
 
@@ -50,44 +49,40 @@ def text(everything, systems, baseline):
         """One value per round, None where it is missing."""
         return [results[system].get(name, {}).get(figure) for results in rounds]
 
-    def speed(system, name):
-        values = [value for value in each(system, name, "rate") if value]
-        if not values:
-            return "failed"
-        middle = statistics.median(values)
-        return f"{number(middle)} ±{(max(values) - min(values)) / 2 / middle:.0%}"
-
-    def ratio(system, name, figure="rate", per="amount"):
-        """The median of the ratios inside each round."""
+    def ratio(system, name, figure):
+        """The median of the ratios to the baseline inside each round."""
+        if baseline not in systems or system == baseline:
+            return None
         pairs = zip(each(system, name, figure), each(baseline, name, figure))
         return median([mine / its if mine and its else None for mine, its in pairs])
 
-    others = [system for system in systems if system != baseline] if baseline in systems else []
-    lines = [f"{key}: {value if isinstance(value, str) else ', '.join(value)}" for key, value in everything["machine"].items()]
-    lines += [f"{len(rounds)} rounds, sizes × {everything['size_factor']:g}", ""]
+    def beside(cell, value):
+        """A figure and, in a column of its own width, its ratio."""
+        return f"{cell} {f'{number(value)}×' if value else '':>6}"
 
-    rows = [["speed, median of rounds", *systems, *(f"{system} : {baseline}" for system in others)]]
-    rows += [
-        [f"{name} {unit}", *(speed(system, name) for system in systems), *(number(ratio(system, name)) for system in others)]
-        for name, unit in units.items()
-    ]
-    means = []
-    for system in others:
-        ratios = [value for value in (ratio(system, name) for name in units) if value]
-        means.append(number(math.exp(statistics.fmean(map(math.log, ratios)))) if ratios else "–")
-    if others:
-        rows.append(["geometric mean", *("" for _ in systems), *means])
-    lines += table(rows)
+    def speed(system, name):
+        values = [value for value in each(system, name, "rate") if value]
+        if not values:
+            return beside("failed", None)
+        middle = statistics.median(values)
+        spread = (max(values) - min(values)) / 2 / middle
+        return beside(f"{number(middle)} ±{spread:.0%}", ratio(system, name, "rate"))
 
+    def daemon(system, name):
+        cpu, rss = median(each(system, name, "cpu")), median(each(system, name, "rss"))
+        return beside("–" if cpu is None else f"{cpu:.2f} s {rss / (1 << 20):.0f} MiB", ratio(system, name, "cpu"))
+
+    def mean(system):
+        ratios = [value for value in (ratio(system, name, "rate") for name in units) if value]
+        return beside("", math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None)
+
+    lines = [f"{key}: {value}" for key, value in everything["machine"].items()]
+    lines.append(f"medians of {len(rounds)} rounds, sizes × {everything['size_factor']:g}; × is the ratio to {baseline}")
+    speeds = [[name, unit, *(speed(system, name) for system in systems)] for name, unit in units.items()]
+    speeds.append(["geometric mean", "", *map(mean, systems)])
+    lines += ["", *table([["speed", "", *systems], *speeds])]
     daemons = [system for system in systems if any(median(each(system, name, "cpu")) is not None for name in units)]
     if daemons:
-        rows = [["daemon: processor seconds / peak MiB", *daemons, *(f"{system} : {baseline}, seconds" for system in daemons if system in others)]]
-        for name in units:
-            cells = []
-            for system in daemons:
-                cpu, rss = median(each(system, name, "cpu")), median(each(system, name, "rss"))
-                cells.append("–" if cpu is None else f"{cpu:.2f} / {rss / (1 << 20):.0f}")
-            rows.append([name, *cells, *(number(ratio(system, name, "cpu")) for system in daemons if system in others)])
-        lines += ["", *table(rows)]
-    lines += [f"FAILED {failure}" for failure in everything["failures"]]
-    return "\n".join(lines)
+        rows = [[name, *(daemon(system, name) for system in daemons)] for name in units]
+        lines += ["", *table([["daemon", *daemons], *rows])]
+    return "\n".join([*lines, *(f"FAILED {failure}" for failure in everything["failures"])])
