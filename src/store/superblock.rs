@@ -158,6 +158,8 @@ pub fn first_superblock() -> Superblock {
         clean: true,
         seq_high_water: WriteSeq(seconds << 15),
         opened_at: 0,
+        retired_turn: 0,
+        retired_seq: WriteSeq(0),
         windows: Vec::new(),
     }
 }
