@@ -14,6 +14,7 @@ mod layout;
 pub mod lock;
 pub mod namespace;
 mod range_lock;
+pub mod recovery;
 mod superblock;
 pub mod volume;
 pub mod xattr;
