@@ -6,6 +6,15 @@ use crate::content::Geometry;
 use crate::crypto::WriteSeq;
 use crate::store::recovery::view::History;
 
+/// The last death of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Death {
+    /// What is older is gone.
+    pub(super) seq: WriteSeq,
+    /// It became a hole inside the file, and was not cut off.
+    pub(super) punched: bool,
+}
+
 /// The last death of each chunk.
 #[derive(Debug, Default)]
 pub(super) struct Deaths {
@@ -31,15 +40,17 @@ impl Deaths {
         Self { ends, punched }
     }
 
-    /// What is older than this is not in chunk `no` any more.
-    pub(super) fn of(&self, no: u64) -> Option<WriteSeq> {
+    pub(super) fn of(&self, no: u64) -> Option<Death> {
         let newest = self.ends.partition_point(|(last, _)| *last >= no);
         let by_end = self.ends.get(newest).map(|(_, seq)| *seq);
         let by_punch = self.punched.range(..=no).next_back();
         let by_punch = by_punch
             .filter(|(_, (end, _))| no < *end)
             .map(|(_, (_, seq))| *seq);
-        by_end.max(by_punch)
+        by_end.max(by_punch).map(|seq| Death {
+            seq,
+            punched: by_punch > by_end,
+        })
     }
 
     /// The chunks below `end` that ever died, as disjoint ranges in ascending order.
@@ -106,9 +117,14 @@ mod tests {
             for no in 0..50 {
                 let by_end = history.ends.iter();
                 let by_end = by_end.filter(|e| geometry.last_chunk(e.size).0 < no);
+                let by_end = by_end.map(|e| e.seq).max();
                 let by_punch = history.punches.iter();
                 let by_punch = by_punch.filter(|p| (p.first..p.end).contains(&no));
-                let expected = by_end.map(|e| e.seq).chain(by_punch.map(|p| p.seq)).max();
+                let by_punch = by_punch.map(|p| p.seq).max();
+                let expected = by_end.max(by_punch).map(|seq| Death {
+                    seq,
+                    punched: by_punch > by_end,
+                });
                 assert_eq!(deaths.of(no), expected, "chunk {no} of {history:?}");
                 let ever = ranges
                     .iter()

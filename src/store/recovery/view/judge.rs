@@ -4,6 +4,7 @@ use crate::content::{Geometry, run};
 use crate::crypto::{ChunkFlags, ChunkMeta, ChunkNo, FileKeys, WriteSeq};
 use crate::format::file::{CHUNK_OVERHEAD, NONCE_LEN};
 use crate::store::error::Result;
+use crate::store::recovery::view::deaths::Death;
 use crate::store::recovery::view::{ImageAt, Limits, Stored, chunk_count};
 
 /// What a chunk turned out to be.
@@ -16,9 +17,9 @@ pub(super) enum Found {
         len: usize,
     },
     /// Nothing that lives.
-    Hole,
-    /// What is in place does not authenticate. `died`: the chunk was a hole once.
-    Bad { died: bool },
+    Hole(Option<Death>),
+    /// What is in place does not authenticate, and nothing else is there.
+    Bad(Option<Death>),
 }
 
 pub(super) struct Judge<'a, S> {
@@ -77,15 +78,15 @@ impl<'a, S: Stored> Judge<'a, S> {
         self.stored.slot(no, &mut self.slot)
     }
 
-    /// What chunk `no` holds, of which `image` is the newest image and which last died at `death`.
+    /// What chunk `no` holds, of which `image` is the newest image and `death` the last death.
     pub(super) fn chunk(
         &mut self,
         no: u64,
         image: Option<&ImageAt>,
-        death: Option<WriteSeq>,
+        death: Option<Death>,
     ) -> Result<Found> {
         self.read_slot(no)?;
-        let lives = |seq: WriteSeq| death.is_none_or(|d| seq >= d);
+        let lives = |seq: WriteSeq| death.is_none_or(|d| seq >= d.seq);
         let image = match image.filter(|i| lives(i.seq)) {
             Some(image) => self.open_image(no, image)?,
             None => None,
@@ -124,17 +125,11 @@ impl<'a, S: Stored> Judge<'a, S> {
                     len,
                 }
             }
-            InPlace::Data(..) | InPlace::Zero => Found::Hole,
+            InPlace::Data(..) | InPlace::Zero => Found::Hole(death),
             InPlace::Bad => {
                 // The header and the first nonce share a sector: this one was not torn, and tells the file's age.
-                self.met_old |= no == 0
-                    && self.slot.len() >= NONCE_LEN
-                    && self
-                        .peek()
-                        .is_none_or(|p| p.seq < self.limits.durable || p.seq >= self.limits.unused);
-                Found::Bad {
-                    died: death.is_some(),
-                }
+                self.met_old |= no == 0 && death.is_none() && self.claims_to_be_old();
+                Found::Bad(death)
             }
         })
     }
@@ -158,6 +153,15 @@ impl<'a, S: Stored> Judge<'a, S> {
     fn peek(&self) -> Option<ChunkMeta> {
         let nonce: &[u8; NONCE_LEN] = self.slot.first_chunk()?;
         self.keys.peek_meta(nonce)
+    }
+
+    /// Whether the nonce in place is not one that was written since what is durable.
+    fn claims_to_be_old(&self) -> bool {
+        let Some(nonce) = self.slot.first_chunk::<NONCE_LEN>() else {
+            return false;
+        };
+        let new = self.limits.durable..self.limits.unused;
+        !run::is_zero(nonce) && self.peek().is_none_or(|p| !new.contains(&p.seq))
     }
 
     /// Opens what is in place into `self.plain_in_place`.
