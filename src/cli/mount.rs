@@ -24,7 +24,8 @@ use crate::fuse::session;
 use crate::store::Disk;
 use crate::store::disk::Atime;
 use crate::store::lock::{LockError, Note, VaultLock};
-use crate::store::volume::{Access, Locked, Volume};
+use crate::store::upkeep::JournalMode;
+use crate::store::volume::{Access, Locked, Options, Volume};
 use crate::sys::daemon::{self, Forked, Outcome};
 use crate::sys::secret::{harden_process, lock_all_memory};
 use crate::sys::signals::{self, Signal};
@@ -88,6 +89,19 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
+    /// Write through the redo journal, or not
+    ///
+    /// Without it a power cut may tear what is being overwritten, also bytes that were synced long ago. A vault that was
+    /// made without a journal has none.
+    #[arg(long, value_name = "full|off", default_value = "full", value_parser = super::init::journal_mode)]
+    journal: JournalMode,
+
+    /// VAULT is a copy that was made while the original was mounted
+    ///
+    /// Every file that was written meanwhile is checked, mended where the journal allows it, and named.
+    #[arg(long)]
+    copy: bool,
+
     #[command(flatten)]
     secret: SecretArgs,
 }
@@ -99,6 +113,8 @@ struct Request {
     /// The vault as it was typed, for questions.
     shown: String,
     options: MountOptions,
+    journal: JournalMode,
+    copy: bool,
     secret: SecretPlan,
     log_file: Option<File>,
     verbosity: Verbosity,
@@ -171,6 +187,8 @@ impl Request {
             mountpoint,
             shown,
             options,
+            journal: args.journal,
+            copy: args.copy,
             secret,
             log_file,
             verbosity,
@@ -208,7 +226,13 @@ impl Request {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
         }
         let lock = self.lock(note)?;
-        Volume::open(&self.vault, lock, keys, locked.header(), access, atime).map_err(failed)
+        let options = Options {
+            journal: self.journal,
+            copy: self.copy,
+            ..Options::default()
+        };
+        let how = (access, atime);
+        Volume::open(&self.vault, lock, keys, locked.header(), how, options).map_err(failed)
     }
 
     fn lock(&self, note: Note) -> Result<VaultLock, Failure> {

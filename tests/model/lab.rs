@@ -9,7 +9,8 @@ use wardfs::fs::{Config, Fs};
 use wardfs::keys::kdf::Argon2Params;
 use wardfs::keys::secret::SlotSecret;
 use wardfs::store::disk::{Atime, Disk};
-use wardfs::store::volume::{Access, InitParams, Locked, Volume, init};
+use wardfs::store::upkeep::JournalMode;
+use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, init};
 use wardfs::sys::secret::SecretVec;
 
 use crate::common::TempDir;
@@ -38,6 +39,7 @@ impl Lab {
             chunk_size,
             label: String::new(),
             kdf,
+            journal: JournalMode::Full,
         };
         init(&dir.join("vault"), &params, &secret).expect("free");
         let locked = Locked::open(&dir.join("vault")).expect("just made");
@@ -66,6 +68,7 @@ impl Lab {
             self.keys.clone(),
             &self.header,
             Access::ReadWrite,
+            Options::default(),
         )
         .expect("whole");
         // Few directories, so that they leave the cache and come again.
