@@ -15,6 +15,9 @@ use crate::store::file::overlay::Image;
 use crate::store::file::{DataFile, Last};
 use crate::store::journal::Ticket;
 
+/// Space is given out in blocks of so many bytes, or more.
+const BLOCK: u64 = 4096;
+
 /// Consecutive sealed chunks.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -182,15 +185,29 @@ impl<B: Backing> DataFile<B> {
         last_len: usize,
     ) -> Result<()> {
         let volume = change.volume;
-        let begin = volume.geometry().stored_start(first);
-        let end = volume.geometry().stored_start(last) + (last_len + CHUNK_OVERHEAD) as u64;
+        let geometry = volume.geometry();
+        let begin = geometry.stored_start(first);
+        let end = geometry.stored_start(last) + (last_len + CHUNK_OVERHEAD) as u64;
+        let has_blocks = {
+            let state = self.state();
+            let stored = geometry.stored_size(state.home_end).max(state.reserved);
+            let in_holes = state.sparse_before || !state.gaps.is_empty();
+            !in_holes && end <= stored.next_multiple_of(BLOCK)
+        };
+        if has_blocks {
+            return Ok(());
+        }
         match volume
             .backing()
             .allocate(self.backing_file(), Allocate::Reserve, begin, end - begin)
         {
             // Where space cannot be reserved, it is found out when the chunks are applied.
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            other => Ok(other?),
+            Err(e) => Err(e.into()),
+            Ok(()) => {
+                self.state().reserved = end;
+                Ok(())
+            }
         }
     }
 

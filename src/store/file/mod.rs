@@ -77,6 +77,8 @@ struct State {
     overlay: Overlay,
     /// Plaintext bytes of the backing file: less than `size` while growth waits in the overlay.
     home_end: u64,
+    /// Space up to this stored offset was reserved in the backing file.
+    reserved: u64,
     /// The backing file could not be cut when it should have been.
     cut_pending: bool,
     /// The last group of this file in the journal.
@@ -118,6 +120,9 @@ impl State {
         let behind = ChunkNo(geometry.last_chunk(size).0 + 1);
         // Growth that failed may have left more there than the size tells.
         self.cut_pending |= size <= self.size;
+        if size <= self.size {
+            self.reserved = 0;
+        }
         self.home_end = self.home_end.min(size);
         self.size = size;
         self.stable_end = Some(size);

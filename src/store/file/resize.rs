@@ -170,12 +170,12 @@ impl<B: Backing> DataFile<B> {
             false => vec![0; geometry.chunk_len(new_last, new)],
         };
         let outgrown = (old_last != new_last && !was_fresh).then_some((old_last, &plain[..]));
-        let done = match self.is_stable(change, old_last, new_last) {
+        let stable = self.is_stable(change, old_last, new_last);
+        let done = match stable {
             true => self.grow_journaled(change, new, outgrown, (new_last, &last)),
             false => self.grow_straight(change, outgrown, (new_last, &last)),
         };
         if let Err(e) = done {
-            let stable = self.is_stable(change, old_last, new_last);
             self.state()
                 .gaps
                 .remove(ChunkRange::from(ChunkNo(gap_from)));
@@ -186,7 +186,7 @@ impl<B: Backing> DataFile<B> {
             return Err(e);
         }
         let mut state = self.state();
-        if state.overlay.is_empty() {
+        if !stable {
             state.home_end = new;
         }
         state.size = new;

@@ -196,6 +196,9 @@ impl<B: Backing> DataFile<B> {
         if p.extends() {
             state.size = p.new_size;
             state.fresh = false;
+            if route == Route::Straight {
+                state.home_end = p.new_size;
+            }
         }
         if p.last == p.new_last {
             state.last = Some(Last {

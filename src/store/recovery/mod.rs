@@ -24,6 +24,16 @@ pub struct Env<'a, B: Backing> {
     pub progress: &'a dyn Fn(Progress),
 }
 
+impl<B: Backing> std::fmt::Debug for Env<'_, B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Env")
+            .field("found", &self.found)
+            .field("copy", &self.copy)
+            .field("writable", &self.writable)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How far recovery has come.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
