@@ -36,6 +36,7 @@ use crate::fs::handles::Handles;
 use crate::fs::inodes::Inodes;
 use crate::fs::upkeep::Checkpoints;
 use crate::store::backing::{Attr, Backing, Target};
+use crate::store::journal::Journal;
 use crate::store::{Dir, Volume};
 
 /// Who asks.
@@ -106,7 +107,10 @@ impl<B: Backing> Fs<B> {
         for file in self.files.all()? {
             self.close_data(&file);
         }
-        self.checkpoint()?;
+        // A journal that has failed is left as it is: the next mount finds in it what can be promised.
+        if !self.volume.journal().is_some_and(Journal::has_failed) {
+            self.checkpoint()?;
+        }
         Ok(self.volume.close()?)
     }
 

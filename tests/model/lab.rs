@@ -25,6 +25,14 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(cipher: Cipher, chunk_size: u32) -> Self {
+        Self::with(cipher, chunk_size, JournalMode::Full)
+    }
+
+    pub fn without_journal(cipher: Cipher, chunk_size: u32) -> Self {
+        Self::with(cipher, chunk_size, JournalMode::Off)
+    }
+
+    fn with(cipher: Cipher, chunk_size: u32, journal: JournalMode) -> Self {
         let dir = TempDir::new();
         let mut passphrase = SecretVec::new();
         passphrase.extend_from_slice(b"test");
@@ -39,7 +47,7 @@ impl Lab {
             chunk_size,
             label: String::new(),
             kdf,
-            journal: JournalMode::Full,
+            journal,
         };
         init(&dir.join("vault"), &params, &secret).expect("free");
         let locked = Locked::open(&dir.join("vault")).expect("just made");

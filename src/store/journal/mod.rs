@@ -304,9 +304,14 @@ impl<B: Backing> Journal<B> {
         self.overlay.fetch_sub(removed, Ordering::Relaxed);
     }
 
+    /// Bytes of images in the overlays of all files.
+    pub fn overlay_bytes(&self) -> u64 {
+        self.overlay.load(Ordering::Relaxed)
+    }
+
     /// Whether the overlays hold so much that it should be applied now.
     pub fn is_overlay_full(&self) -> bool {
-        self.overlay.load(Ordering::Relaxed) > OVERLAY_LIMIT
+        self.overlay_bytes() > OVERLAY_LIMIT
     }
 }
 
