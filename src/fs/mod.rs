@@ -108,10 +108,9 @@ impl<B: Backing> Fs<B> {
             self.close_data(&file);
         }
         // A journal that has failed is left as it is: the next mount finds in it what can be promised.
-        if !self.volume.journal().is_some_and(Journal::has_failed) {
-            self.checkpoint()?;
-        }
-        Ok(self.volume.close()?)
+        let failed = self.volume.journal().is_some_and(Journal::has_failed);
+        let ended = if failed { None } else { self.end_turn()? };
+        Ok(self.volume.close(ended.as_ref())?)
     }
 
     /// Finds an entry. `None` if there is none of that name.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::fs::Fs;
 use crate::fs::error::Result;
 use crate::store::backing::Backing;
-use crate::store::journal::Ended;
+use crate::store::journal::{Ended, Journal};
 
 /// Files kept open for nothing but what waits to be applied to them; above that it is applied at once.
 const LINGERING: usize = 1000;
@@ -41,17 +41,29 @@ impl<B: Backing> Fs<B> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checkpoint_with(&self, pending: &mut Option<Ended>, because: Because) -> Result<()> {
-        let Some(journal) = self.volume.journal() else {
-            return Ok(());
-        };
-        if pending.is_none() {
-            if !journal.is_used() {
-                return Ok(());
-            }
+    /// Ends the turn and applies what it holds, for the volume to be closed. Answers the turn, which is to be retired.
+    pub(super) fn end_turn(&self) -> Result<Option<Ended>> {
+        let mut pending = self.checkpoints();
+        let ended = self.ended_turn(&mut pending)?;
+        if ended.is_some() {
+            self.apply_all()?;
+        }
+        Ok(ended)
+    }
+
+    /// The turn that ended and is not retired yet, or the current one, ended now if it was used.
+    fn ended_turn(&self, pending: &mut Option<Ended>) -> Result<Option<Ended>> {
+        let is_used = self.volume.journal().is_some_and(Journal::is_used);
+        if pending.is_none() && is_used {
             *pending = self.volume.switch_turn()?;
         }
-        let Some(ended) = *pending else { return Ok(()) };
+        Ok(*pending)
+    }
+
+    fn checkpoint_with(&self, pending: &mut Option<Ended>, because: Because) -> Result<()> {
+        let Some(ended) = self.ended_turn(pending)? else {
+            return Ok(());
+        };
         self.apply_all()?;
         let was_full = because == Because::SegmentIsFilling;
         self.volume.retire_turn(&ended, was_full)?;

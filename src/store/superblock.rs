@@ -135,9 +135,19 @@ impl<B: Backing> Sequencer<B> {
         Ok(())
     }
 
-    /// Marks the volume as left clean. `unsettled` says that a file could not be completed: it counts as unclean then.
-    pub fn close(&self, backing: &B, keys: &VolumeKeys, unsettled: bool) -> io::Result<()> {
+    /// Marks the volume as left clean, with its last turn of the journal retired. `unsettled` says that a file could not be
+    /// completed: it counts as unclean then.
+    pub fn close(
+        &self,
+        backing: &B,
+        keys: &VolumeKeys,
+        ended: Option<&Ended>,
+        unsettled: bool,
+    ) -> io::Result<()> {
         let mut current = self.current();
+        if let Some(ended) = ended {
+            (current.retired_turn, current.retired_seq) = (ended.turn, ended.seq);
+        }
         if unsettled {
             add_window(&mut current, now_ns());
         }

@@ -94,16 +94,15 @@ impl<B: Backing> Volume<B> {
         file.note_closed(change);
     }
 
-    /// Marks the volume as left clean. Called once, when everything is closed and applied.
-    pub fn close(&self) -> Result<()> {
+    /// Marks the volume as left clean. Called once, when everything is closed, and everything of turn `ended` applied.
+    pub fn close(&self, ended: Option<&Ended>) -> Result<()> {
         let Some(sequencer) = &self.sequencer else {
             return Ok(());
         };
         if self.journal().is_some_and(Journal::has_failed) {
-            // What is in the overlays was promised to no one, or is in the journal: the next mount finds it there.
             return Err(Error::JournalFailed);
         }
         self.backing().sync_all()?;
-        Ok(sequencer.close(self.backing(), self.keys(), self.is_unsettled())?)
+        Ok(sequencer.close(self.backing(), self.keys(), ended, self.is_unsettled())?)
     }
 }

@@ -30,7 +30,7 @@ use crate::store::backing::{Backing, OpenFor, Sync, Target};
 use crate::store::error::{Error, Result};
 
 /// Bytes that a segment has at first.
-pub const SEGMENT_LEN: u64 = 4 << 20;
+pub const SEGMENT_LEN: u64 = 2 << 20;
 /// What it grows to under load. A burst may go beyond: then the commit also waits for the file's length.
 const SEGMENT_MAX: u64 = 32 << 20;
 /// Images in memory from which on they are applied without waiting for the next checkpoint.
