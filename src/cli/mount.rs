@@ -17,7 +17,7 @@ use super::failure::{Failure, READ_ONLY, warn};
 use super::log::{self as logging, Destination};
 use super::secret::{Role, SecretArgs, SecretPlan};
 use super::serve::Serving;
-use super::{output, place};
+use super::{output, place, recovered};
 use crate::crypto::VolumeKeys;
 use crate::fuse::options::MountOptions;
 use crate::fuse::session;
@@ -102,6 +102,10 @@ pub struct MountArgs {
     #[arg(long)]
     copy: bool,
 
+    /// Print what was mounted, and what had to be put in order first, as JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     secret: SecretArgs,
 }
@@ -115,6 +119,7 @@ struct Request {
     options: MountOptions,
     journal: JournalMode,
     copy: bool,
+    json: bool,
     secret: SecretPlan,
     log_file: Option<File>,
     verbosity: Verbosity,
@@ -189,6 +194,7 @@ impl Request {
             options,
             journal: args.journal,
             copy: args.copy,
+            json: args.json,
             secret,
             log_file,
             verbosity,
@@ -226,9 +232,11 @@ impl Request {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
         }
         let lock = self.lock(note)?;
+        let shown = recovered::Shown::new();
         let options = Options {
             journal: self.journal,
             copy: self.copy,
+            progress: &|progress| shown.show(progress),
             ..Options::default()
         };
         let how = (access, atime);
@@ -269,9 +277,17 @@ impl Request {
         let signals =
             signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
         let volume = self.open(&locked, keys)?;
+        if !self.json {
+            recovered::print_report(&volume, self.copy, self.verbosity)?;
+        }
         let session = session::mount(volume, &self.vault, &self.mountpoint, &self.options)
             .map_err(|e| Failure::mount(&self.mountpoint, &e))?;
-        Serving::start(session, signals)
+        let serving = Serving::start(session, signals)?;
+        if self.json {
+            let printed = recovered::print_mounted(serving.volume(), &self.vault, &self.mountpoint);
+            printed.inspect_err(|_| serving.give_up())?;
+        }
+        Ok(serving)
     }
 
     fn log_mounted(&self) {
@@ -295,7 +311,7 @@ fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
     let serving = request.mount()?;
     logging::raise(request.verbosity.level(reader));
     request.log_mounted();
-    if request.verbosity != Verbosity::Quiet {
+    if request.verbosity != Verbosity::Quiet && !request.json {
         let place = request.mountpoint.display();
         output::print(&format!(
             "Mounted {} on {place}; Ctrl-C unmounts\n",

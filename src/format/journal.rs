@@ -188,6 +188,11 @@ impl GroupHeader {
         })
     }
 
+    /// Where in the group its data begins.
+    pub fn data_at(&self) -> usize {
+        GROUP_HEADER_LEN + self.table_len + MAC_LEN
+    }
+
     /// Bytes of the whole group.
     pub fn len(&self) -> usize {
         (GROUP_HEADER_LEN + self.table_len + MAC_LEN + self.data_len).next_multiple_of(ALIGN)

@@ -135,6 +135,11 @@ impl Session {
         self.mounted.clone()
     }
 
+    /// The volume that is mounted.
+    pub fn volume(&self) -> &Volume<Disk> {
+        self.fs.volume()
+    }
+
     /// Serves requests until the filesystem is unmounted, and leaves the volume clean.
     pub fn run(self) -> io::Result<()> {
         // Without a journal there is nothing to look after.

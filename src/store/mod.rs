@@ -15,6 +15,7 @@ pub mod journal;
 mod layout;
 pub mod lock;
 pub mod namespace;
+mod path;
 mod range_lock;
 pub mod recovery;
 mod superblock;

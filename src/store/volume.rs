@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::content::Geometry;
 use crate::crypto::{Cipher, VolumeKey, VolumeKeys, WriteSeq};
@@ -21,7 +21,9 @@ use crate::store::header;
 use crate::store::journal::{self, Ended, Journal};
 use crate::store::layout::{self, JOURNAL_DIR, META_DIR, TARGETS_DIR, TMP_DIR};
 use crate::store::lock::VaultLock;
-use crate::store::recovery::{self, Report, View};
+use crate::store::recovery::report::Report;
+use crate::store::recovery::view::View;
+use crate::store::recovery::{self, Origin};
 use crate::store::superblock::{self, Sequencer, UncleanTimes};
 use crate::store::upkeep::JournalMode;
 
@@ -94,6 +96,10 @@ pub enum VolumeError {
     /// The secret is not the right one, or the header was changed.
     Unlock(UnlockError),
     InvalidChunkSize(u32),
+    /// The journal cannot be read.
+    Recovery(Error),
+    /// Files of the journal could not be read or written: the volume must not be written to before that is mended.
+    Unrecovered(Report),
     Io {
         what: &'static str,
         source: io::Error,
@@ -127,6 +133,12 @@ impl std::fmt::Display for VolumeError {
             Self::InvalidChunkSize(size) => write!(
                 f,
                 "a chunk size of {size} bytes is not offered: use 4096, 8192, 16384, 32768 or 65536"
+            ),
+            Self::Recovery(e) => write!(f, "the journal of the vault cannot be read: {e}"),
+            Self::Unrecovered(report) => write!(
+                f,
+                "the vault was not closed in order and cannot be put in order; nothing is lost, \
+                 and it can be mounted read-only (-o ro). {report}"
             ),
             Self::Io { what, source } => write!(f, "cannot {what}: {source}"),
         }
@@ -322,38 +334,42 @@ impl<B: Backing> Volume<B> {
             .map_err(fail)?;
         let found = superblock::load(&backing, &journal_dir, &keys).map_err(fail)?;
         let unclean = UncleanTimes::new(found.as_ref().unwrap_or(&superblock::first_superblock()));
-        let before = found.clone().unwrap_or_else(superblock::first_superblock);
         let mode = match header.incompatible & INCOMPATIBLE_JOURNAL {
             0 => JournalMode::Off,
             _ => options.journal,
         };
+        let before = found.clone();
         let sequencer = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => {
                 header::heal(&backing, header)?;
-                if !before.clean {
+                if found.as_ref().is_none_or(|s| !s.clean) {
                     // What an earlier daemon wrote but no one synced counts as durable from here on.
                     backing.sync_all().map_err(fail)?;
                 }
                 Some(Sequencer::open(&backing, &journal_dir, &keys, found).map_err(fail)?)
             }
         };
-        let unwritten = AtomicU64::new(before.seq_high_water.0);
+        let next_seq = sequencer
+            .as_ref()
+            .map(|sequencer| || sequencer.next(&backing, &keys));
         let recovery = recovery::run(&recovery::Env {
             backing: &backing,
             journal: &journal_dir,
             keys: &keys,
-            geometry,
-            found: &before,
-            copy: options.copy,
-            writable: sequencer.is_some(),
-            next_seq: &|| match &sequencer {
-                Some(sequencer) => sequencer.next(&backing, &keys),
-                // Chunks that are sealed only to be shown.
-                None => Ok(WriteSeq(unwritten.fetch_add(1, Ordering::Relaxed))),
+            cipher: header.cipher,
+            log2_chunk,
+            found: before.as_ref(),
+            origin: match options.copy {
+                true => Origin::Copy,
+                false => Origin::InPlace,
             },
+            next_seq: next_seq
+                .as_ref()
+                .map(|next| next as &dyn Fn() -> Result<WriteSeq>),
             progress: options.progress,
-        })?;
+        })
+        .map_err(VolumeError::Recovery)?;
         let mut journal = None;
         if let Some(sequencer) = &sequencer {
             let ended = Ended {
@@ -361,6 +377,9 @@ impl<B: Backing> Volume<B> {
                 seq: sequencer.peek(),
                 at: superblock::now_ns(),
             };
+            if !recovery.is_complete() {
+                return Err(VolumeError::Unrecovered(recovery.report));
+            }
             if header.incompatible & INCOMPATIBLE_JOURNAL != 0 {
                 sequencer.retire(&backing, &keys, &ended).map_err(fail)?;
             }
@@ -460,10 +479,9 @@ impl<B: Backing> Volume<B> {
 
     /// The plaintext size of a file by its attributes.
     pub fn plain_size_of(&self, attr: &Attr) -> u64 {
-        match self.recovered_view(attr.ino) {
-            Some(view) => view.size,
-            None => self.geometry.plain_size_lossy(attr.size),
-        }
+        self.recovered_view(attr.ino)
+            .and_then(|view| view.size)
+            .unwrap_or_else(|| self.geometry.plain_size_lossy(attr.size))
     }
 
     pub(super) fn set_unsettled(&self) {

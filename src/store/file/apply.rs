@@ -4,7 +4,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::content::Buffer;
 use crate::crypto::ChunkNo;
-use crate::store::backing::{Allocate, Backing, SetTime, Sync};
+use crate::store::backing::{Backing, SetTime, Sync};
 use crate::store::change::Change;
 use crate::store::error::Result;
 use crate::store::file::DataFile;
@@ -115,28 +115,23 @@ impl<B: Backing> DataFile<B> {
         let geometry = volume.geometry();
         let whole = geometry.stored_chunk();
         let mut rest = images;
-        while let Some((first, image)) = rest.first() {
+        while let Some((first, _)) = rest.first() {
             let first = ChunkNo(*first);
             let mut run = Buffer::empty();
             let mut taken = 0;
             for (i, (no, image)) in rest.iter().enumerate() {
                 let follows = *no == first.0 + i as u64 && run.len() == i * whole;
-                if image.stored.is_empty() || !follows || run.len() >= RUN {
+                if !follows || run.len() >= RUN {
                     break;
                 }
                 run.append(&image.stored);
                 taken += 1;
             }
-            if image.stored.is_empty() {
-                self.allocate_chunks(volume, Allocate::Punch, first, ChunkNo(first.0 + 1))?;
-                taken = 1;
-            } else {
-                // Not a change that the next sync has to wait for: the journal has it.
-                volume
-                    .backing()
-                    .write_at(self.backing_file(), &run, geometry.stored_start(first))
-                    .map_err(|(_, e)| e)?;
-            }
+            // Not a change that the next sync has to wait for: the journal has it.
+            volume
+                .backing()
+                .write_at(self.backing_file(), &run, geometry.stored_start(first))
+                .map_err(|(_, e)| e)?;
             rest = &rest[taken..];
         }
         Ok(())

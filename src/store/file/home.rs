@@ -17,18 +17,18 @@ impl<B: Backing> DataFile<B> {
         let geometry = volume.geometry();
         let end = off + stored.len() as u64;
         // First the images: what leaves the overlay from here on is in the backing file already.
-        let (images, home, size) = {
+        let (cover, home, size) = {
             let state = self.state();
             let last = geometry.chunk_at_stored(end.saturating_sub(1));
-            let images = state.overlay.range(geometry.chunk_at_stored(off), last);
-            (images, state.home_end, state.size)
+            let cover = state.overlay.range(geometry.chunk_at_stored(off), last);
+            (cover, state.home_end, state.size)
         };
         let covers_all = |image: &[u8]| {
             off >= HEADER_LEN as u64
                 && image.len() == stored.len()
                 && off == geometry.stored_start(geometry.chunk_at_stored(off))
         };
-        if let [(_, image)] = &images[..]
+        if let [(_, image)] = &cover.images[..]
             && covers_all(image)
         {
             stored.copy_from_slice(image);
@@ -39,7 +39,7 @@ impl<B: Backing> DataFile<B> {
             .stored_size(size)
             .saturating_sub(off)
             .min(stored.len() as u64) as usize;
-        if home >= size && (images.is_empty() || got < there) {
+        if home >= size && (cover.is_empty() || got < there) {
             return Ok(got);
         }
         if home < size {
@@ -48,7 +48,7 @@ impl<B: Backing> DataFile<B> {
             got = got.min(known.min(there as u64) as usize);
         }
         stored[got..].fill(0);
-        overlay::lay(geometry, &images, off, stored);
+        overlay::lay(geometry, &cover, off, stored);
         Ok(there)
     }
 

@@ -179,8 +179,8 @@ impl<B: Backing> DataFile<B> {
         }
         let geometry = volume.geometry();
         let view = volume.recovered_view(attr.ino);
-        let plain = match view {
-            Some(view) => Ok(view.size),
+        let plain = match view.and_then(|v| v.size) {
+            Some(size) => Ok(size),
             None => geometry.plain_size(attr.size).map_err(|_| Damage::Length),
         };
         let size = plain.unwrap_or_else(|_| geometry.plain_size_lossy(attr.size));
@@ -192,7 +192,7 @@ impl<B: Backing> DataFile<B> {
             damage: plain.err(),
             stable_end: Some(size),
             home_end: size.min(geometry.plain_size_lossy(attr.size)),
-            overlay: view.map_or_else(Overlay::default, |v| Overlay::recovered(&v.chunks)),
+            overlay: view.map_or_else(Overlay::default, Overlay::recovered),
             turn: InTurn {
                 turn: change.turn(),
                 ..InTurn::default()
@@ -201,7 +201,14 @@ impl<B: Backing> DataFile<B> {
             durable: !unsynced,
             ..State::default()
         };
-        Self::with_state(file, how, attr.ino, state)
+        let opened = Self::with_state(file, how, attr.ino, state);
+        if let Some(header) = view.and_then(|v| v.header)
+            && let Ok(keys) = volume.keys().open_file(&header)
+        {
+            // The stored one is void.
+            let _ = opened.header.set((header, keys));
+        }
+        opened
     }
 
     fn with_state(file: B::File, how: OpenFor, ino: u64, state: State) -> Self {

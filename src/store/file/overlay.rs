@@ -6,11 +6,28 @@ use std::sync::Arc;
 use crate::content::Geometry;
 use crate::crypto::ChunkNo;
 use crate::store::journal::Ticket;
+use crate::store::recovery::view::View;
 
-/// Stored chunks by number. An empty one stands for a hole.
+/// Stored chunks by number.
 #[derive(Debug, Default)]
 pub struct Overlay {
     images: BTreeMap<u64, Image>,
+    /// Chunks that read as holes whatever the backing file has there, first → end: only in what recovery found.
+    holes: BTreeMap<u64, u64>,
+}
+
+/// What lies over a part of the backing file.
+#[derive(Debug)]
+pub struct Cover {
+    pub images: Vec<(u64, Arc<[u8]>)>,
+    /// First → end.
+    pub holes: Vec<(u64, u64)>,
+}
+
+impl Cover {
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.holes.is_empty()
+    }
 }
 
 /// The stored form of a chunk, and the group it came with.
@@ -22,18 +39,19 @@ pub struct Image {
 
 impl Overlay {
     /// What recovery found, to be shown by a volume that must not be written to.
-    pub fn recovered(chunks: &BTreeMap<u64, Arc<[u8]>>) -> Self {
+    pub fn recovered(view: &View) -> Self {
         let image = |stored: &Arc<[u8]>| Image {
             stored: stored.clone(),
             ticket: Ticket::default(),
         };
         Self {
-            images: chunks.iter().map(|(no, c)| (*no, image(c))).collect(),
+            images: view.chunks.iter().map(|(no, c)| (*no, image(c))).collect(),
+            holes: view.holes.clone(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.images.is_empty()
+        self.images.is_empty() && self.holes.is_empty()
     }
 
     /// Whether it has any of the chunks `first..=last`.
@@ -79,31 +97,38 @@ impl Overlay {
             .collect()
     }
 
-    /// The images of `first..=last`.
-    pub fn range(&self, first: ChunkNo, last: ChunkNo) -> Vec<(u64, Arc<[u8]>)> {
-        self.images
-            .range(first.0..=last.0)
-            .map(|(no, image)| (*no, image.stored.clone()))
-            .collect()
+    /// What lies over the chunks `first..=last`.
+    pub fn range(&self, first: ChunkNo, last: ChunkNo) -> Cover {
+        let images = self.images.range(first.0..=last.0);
+        let holes = self.holes.range(..=last.0);
+        Cover {
+            images: images
+                .map(|(no, image)| (*no, image.stored.clone()))
+                .collect(),
+            holes: holes
+                .filter(|(_, end)| **end > first.0)
+                .map(|(first, end)| (*first, *end))
+                .collect(),
+        }
     }
 }
 
-/// Lays images over `stored`, which was read from offset `off` of the backing file on.
-pub fn lay(geometry: Geometry, images: &[(u64, Arc<[u8]>)], off: u64, stored: &mut [u8]) {
-    for (no, image) in images {
-        let begin = geometry.stored_start(ChunkNo(*no));
-        let hole;
-        let image = match image.is_empty() {
-            true => {
-                hole = vec![0; geometry.stored_chunk()];
-                &hole[..]
-            }
-            false => image,
+/// Lays what covers them over `stored`, bytes that were read from offset `off` of the backing file on.
+pub fn lay(geometry: Geometry, cover: &Cover, off: u64, stored: &mut [u8]) {
+    let len = stored.len() as u64;
+    for (first, end) in &cover.holes {
+        let place = |no: u64| {
+            geometry
+                .stored_start(ChunkNo(no))
+                .saturating_sub(off)
+                .min(len)
         };
-        let (skip, at) = (
-            off.saturating_sub(begin) as usize,
-            begin.saturating_sub(off) as usize,
-        );
+        stored[place(*first) as usize..place(*end) as usize].fill(0);
+    }
+    for (no, image) in &cover.images {
+        let begin = geometry.stored_start(ChunkNo(*no));
+        let skip = off.saturating_sub(begin) as usize;
+        let at = begin.saturating_sub(off) as usize;
         let (Some(image), Some(room)) = (image.get(skip..), stored.get_mut(at..)) else {
             continue;
         };
@@ -117,14 +142,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_laid_where_they_overlap_what_was_read() {
+    fn images_and_holes_are_laid_where_they_overlap_what_was_read() {
         let geometry = Geometry::new(12).expect("in range");
         let chunk = geometry.stored_chunk();
-        let images = vec![(1, Arc::from(vec![7; chunk])), (3, Arc::from(vec![]))];
+        let cover = Cover {
+            images: vec![(1, Arc::from(vec![7; chunk]))],
+            holes: vec![(3, 5)],
+        };
         // From the middle of chunk 1 to the middle of chunk 3.
         let off = geometry.stored_start(ChunkNo(1)) + 100;
         let mut read = vec![9; 2 * chunk];
-        lay(geometry, &images, off, &mut read);
+        lay(geometry, &cover, off, &mut read);
         assert!(read[..chunk - 100].iter().all(|b| *b == 7));
         assert!(read[chunk - 100..2 * chunk - 100].iter().all(|b| *b == 9));
         assert!(read[2 * chunk - 100..].iter().all(|b| *b == 0));
