@@ -13,7 +13,7 @@ use crate::store::change::{Change, FilePlace};
 use crate::store::error::Result;
 use crate::store::file::overlay::Image;
 use crate::store::file::{DataFile, Last};
-use crate::store::journal::Ticket;
+use crate::store::journal::{Journal, Ticket};
 
 /// Space is given out in blocks of so many bytes, or more.
 const BLOCK: u64 = 4096;
@@ -216,7 +216,8 @@ impl<B: Backing> DataFile<B> {
         if let FilePlace::Removed = place {
             records.push(Record::Gone);
         }
-        let durable = self.state().durable;
+        let retired = change.journal().map_or(0, Journal::retired_turn);
+        let durable = self.state().undurable_since.is_none_or(|t| t <= retired);
         let path = match place {
             FilePlace::Path(path) => path,
             FilePlace::Unknown | FilePlace::Removed => Vec::new(),

@@ -21,7 +21,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-pub use marks::Marks;
+pub use marks::{Marks, Unsynced};
 
 use crate::crypto::{VolumeKeys, WriteSeq};
 use crate::format::ids::FileId;
@@ -64,6 +64,8 @@ pub struct Journal<B: Backing> {
     failed: AtomicBool,
     /// Bytes of images in the overlays of all files.
     overlay: AtomicU64,
+    /// Everything of this turn and of earlier ones is on the disk.
+    retired: AtomicU64,
     pub marks: Marks,
 }
 
@@ -134,6 +136,7 @@ impl<B: Backing> Journal<B> {
             flushed: Condvar::new(),
             failed: AtomicBool::new(false),
             overlay: AtomicU64::new(0),
+            retired: AtomicU64::new(turn - 1),
             marks: Marks::default(),
         })
     }
@@ -276,6 +279,7 @@ impl<B: Backing> Journal<B> {
 
     /// The turn was retired: forgets what it marked, and lets its segment grow if it was full.
     pub fn retired(&self, backing: &B, ended: &Ended, was_full: bool) -> io::Result<()> {
+        self.retired.store(ended.turn, Ordering::Release);
         self.marks.forget(ended.turn);
         let segment = segment_of(ended.turn);
         let prepared = self.state().prepared[segment];
@@ -285,6 +289,11 @@ impl<B: Backing> Journal<B> {
             self.state().prepared[segment] = wanted;
         }
         Ok(())
+    }
+
+    /// The last turn of which everything is on the disk.
+    pub fn retired_turn(&self) -> u64 {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Whether the turn has any group.

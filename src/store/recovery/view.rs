@@ -470,8 +470,11 @@ impl<S: Stored> Builder<'_, S> {
         if let (Some(size), Some(last)) = (size, last) {
             damaged = !self.finish_last(size, last, next_seq)?;
         }
-        if was_cut && self.history.fresh && self.judge.met_old {
-            // A file that was there before was not cut by this crash.
+        if let (true, Some(size), Some(old)) = (was_cut, size, self.judge.old_through)
+            && self.history.fresh
+            && size.div_ceil(self.geometry.chunk_size() as u64) <= old
+        {
+            // What was there before was not cut by this crash.
             damaged = true;
         }
         let mut outcome = Outcome {
