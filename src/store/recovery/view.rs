@@ -101,6 +101,11 @@ impl History {
         self.punches.push(Punch { seq, first, end });
     }
 
+    /// Whether the journal tells nothing of the content.
+    fn is_bare(&self) -> bool {
+        self.images.is_empty() && self.ends.is_empty() && self.punches.is_empty()
+    }
+
     /// Called once after the last event.
     pub fn finish(&mut self) {
         self.ends.sort_by_key(|e| e.seq);
@@ -472,10 +477,11 @@ impl<S: Stored> Builder<'_, S> {
         }
         if let (true, Some(size), Some(old)) = (was_cut, size, self.judge.old_through)
             && self.history.fresh
-            && size.div_ceil(self.geometry.chunk_size() as u64) <= old
         {
-            // What was there before was not cut by this crash.
-            damaged = true;
+            // What was there before was not cut by this crash. It ends before what the journal tells of; a file of which
+            // it tells nothing was there before as a whole.
+            let cut = size.div_ceil(self.geometry.chunk_size() as u64);
+            damaged = self.history.is_bare() || cut <= old;
         }
         let mut outcome = Outcome {
             damaged,
