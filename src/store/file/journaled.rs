@@ -126,13 +126,8 @@ impl<B: Backing> DataFile<B> {
             self.place_records(change, &mut batch.records);
         }
         let header = self.keys(change.volume)?.header();
-        // The bytes stay here for the overlay: the journal gets its own copy.
-        let ticket = change.append(
-            batch.seq,
-            Some(header.file_id),
-            batch.records.clone(),
-            batch.data.clone(),
-        )?;
+        let file = Some(header.file_id);
+        let ticket = change.append(batch.seq, file, &batch.records, &batch.data)?;
         let (mut added, mut removed) = (0, 0);
         let mut state = self.state();
         state.turn_state(turn).named = true;

@@ -25,7 +25,7 @@ pub use marks::{Marks, Unsynced};
 
 use crate::crypto::{VolumeKeys, WriteSeq};
 use crate::format::ids::FileId;
-use crate::format::journal::{Group, Record};
+use crate::format::journal::{Draft, Record};
 use crate::store::backing::{Backing, OpenFor, Sync, Target};
 use crate::store::error::{Error, Result};
 
@@ -42,13 +42,13 @@ const ZEROS: usize = 1 << 18;
 pub struct Ticket(u64);
 
 /// What a group says, before it has a place in the journal.
-#[derive(Debug)]
-pub struct Entry {
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
     pub seq: WriteSeq,
     pub file: Option<FileId>,
-    pub records: Vec<Record>,
+    pub records: &'a [Record],
     /// The images' bytes, back to back.
-    pub data: Vec<u8>,
+    pub data: &'a [u8],
 }
 
 /// See the module.
@@ -161,11 +161,11 @@ impl<B: Backing> Journal<B> {
     }
 
     /// Appends a group. The caller holds the turn. After an error nothing was appended.
-    pub fn append(&self, backing: &B, keys: &VolumeKeys, entry: Entry) -> Result<Ticket> {
+    pub fn append(&self, backing: &B, keys: &VolumeKeys, entry: Entry<'_>) -> Result<Ticket> {
         self.check()?;
         let mut state = self.state();
         let state = &mut *state;
-        let group = Group {
+        let group = Draft {
             turn: state.turn,
             index: state.index,
             seq: entry.seq,
