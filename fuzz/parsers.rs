@@ -4,6 +4,7 @@
 //! Shared by the fuzz targets and by `tests/fuzz_seeded.rs`, which also begins at [`seeds`].
 #![allow(dead_code, reason = "each fuzz target uses one of them")]
 
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,20 +14,26 @@ use wardfs::crypto::{
 };
 use wardfs::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
 use wardfs::format::journal::{GROUP_HEADER_LEN, Group, GroupHeader, Record};
+use wardfs::format::key_record::{KeyRecord, Opening};
 use wardfs::format::keyring::{ContentRoot, Keyring};
 use wardfs::format::mac;
 use wardfs::format::slot::Argon2Params;
 use wardfs::format::superblock::Superblock;
 use wardfs::format::volume::VolumeHeader;
 use wardfs::keys::header::{NewVolume, create};
+use wardfs::keys::kind::{
+    Credential, DEFAULT_TIMEOUT, Kind, Share, ShareSet, Shares, StoredCommand,
+};
+use wardfs::keys::printed;
 use wardfs::keys::secret::SlotSecret;
 use wardfs::names::{NameKeys, classify, target_plain_len};
+use wardfs::store::last_used::LastUsed;
 use wardfs::store::lock::Holder;
 use wardfs::sys::secret::{SecretBytes, SecretVec};
 
 type Parser = (&'static str, fn(&[u8]));
 
-pub const ALL: [Parser; 14] = [
+pub const ALL: [Parser; 18] = [
     ("volume_header", volume_header),
     ("keyring", keyring),
     ("superblock", superblock),
@@ -41,6 +48,10 @@ pub const ALL: [Parser; 14] = [
     ("link_target", link_target),
     ("xattr", xattr),
     ("lock_note", lock_note),
+    ("slot_data", slot_data),
+    ("key_record", key_record),
+    ("last_used", last_used),
+    ("printed_key", printed_key),
 ];
 
 const DIR: DirId = DirId([6; 16]);
@@ -222,6 +233,49 @@ pub fn lock_note(data: &[u8]) {
     let _ = serde_json::from_slice::<Holder>(data);
 }
 
+/// Of every kind that keeps some. Nothing is run or opened.
+pub fn slot_data(data: &[u8]) {
+    if let Ok(command) = StoredCommand::decode(data) {
+        assert_eq!(command.encode(), data);
+        let _ = command.shown();
+    }
+    if let Ok(set) = ShareSet::decode(data) {
+        assert_eq!(set.encode(), data);
+    }
+    if let Ok(path) = Credential::path(Path::new("/d"), data) {
+        assert_eq!(path.parent(), Some(Path::new("/d")));
+    }
+    let _ = Shares::default().open(data);
+}
+
+pub fn key_record(data: &[u8]) {
+    if let Ok(record) = KeyRecord::decode(data) {
+        assert_eq!(record.encode(), data);
+    }
+}
+
+pub fn last_used(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Some(used) = LastUsed::parse(text)
+    {
+        assert_eq!(used.text(), text);
+    }
+}
+
+/// What people type: many texts are one key.
+pub fn printed_key(data: &[u8]) {
+    for len in [32, 38] {
+        if let Ok(key) = printed::decode(data, len) {
+            let again = printed::decode(printed::encode(key.as_bytes()).as_bytes(), len);
+            assert_eq!(again.expect("our own").as_bytes(), key.as_bytes());
+        }
+    }
+    if let Ok(share) = Share::typed(data) {
+        let given = vec![share];
+        let _ = Shares { new: None, given }.open(&[0, 0, 0, 0, 2, 3]);
+    }
+}
+
 /// Valid input of the parser called `name`.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
@@ -322,6 +376,31 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             vec![[name.into_bytes(), value].concat()]
         }
         "lock_note" => vec![br#"{"pid":1,"host":"h","mountpoint":"/m","since":2}"#.to_vec()],
+        "slot_data" => {
+            let command = StoredCommand {
+                argv: vec!["/bin/echo".into(), "a b".into()],
+                timeout: DEFAULT_TIMEOUT,
+            };
+            let set = ShareSet {
+                set: [1, 2, 3, 4],
+                need: 3,
+                all: 5,
+            };
+            vec![command.encode(), set.encode(), b"scans.key".to_vec()]
+        }
+        "key_record" => {
+            let opening = Opening { slot: 3, at: 9 };
+            let record = KeyRecord {
+                next_slot: 4,
+                newest_epoch: Some(5),
+                openings: vec![opening; 2],
+            };
+            vec![record.encode(), KeyRecord::default().encode()]
+        }
+        "last_used" => vec![b"0 5\n7 -1\n".to_vec()],
+        "printed_key" => [32, 38]
+            .map(|len| printed::encode(&vec![0xa5; len]).as_bytes().to_vec())
+            .into(),
         _ => unreachable!("{name} is in the list"),
     }
 }

@@ -16,6 +16,16 @@ use wardfs::format::superblock::{MAX_WINDOWS, SUPERBLOCK_LEN};
 use wardfs::fuse::options::MountOptions;
 use wardfs::names::name::{MAX_NAME, MAX_SHORT};
 
+/// Subsections of options that several verbs have.
+const SHARED: [&str; 6] = [
+    "Key derivation",
+    "Secrets",
+    "Other ways in",
+    "New secrets",
+    "New secrets of other kinds",
+    "What is said of a slot",
+];
+
 const PAGES: [&str; 3] = ["wardfs.1", "wardfs-format.5", "wardfs-security.7"];
 
 fn root() -> &'static Path {
@@ -75,11 +85,22 @@ fn help(arguments: &[&str]) -> String {
     run(wardfs().args(arguments)).ok()
 }
 
+/// Verbs and, as in `key list`, the verbs below them.
 fn verbs() -> Vec<String> {
-    let help = help(&["--help"]);
-    let (_, commands) = help
-        .split_once("Commands:\n")
-        .expect("the help lists the verbs");
+    let mut all = Vec::new();
+    for verb in verbs_of(&help(&["--help"])) {
+        let below = verbs_of(&help(&["help", &verb]));
+        let below = below.iter().filter(|name| *name != "help");
+        all.extend(below.map(|name| format!("{verb} {name}")));
+        all.push(verb);
+    }
+    all
+}
+
+fn verbs_of(help: &str) -> Vec<String> {
+    let Some((_, commands)) = help.split_once("Commands:\n") else {
+        return Vec::new();
+    };
     let lines = commands.lines().take_while(|line| line.starts_with("  "));
     lines
         .map(|line| line.split_whitespace().next().expect("a verb").to_owned())
@@ -114,12 +135,13 @@ fn every_verb_and_option_of_the_program_is_in_the_manual_and_no_other() {
     for verb in described.iter().filter(|verb| *verb != "help") {
         let own = section(&page, &format!("\n.SS wardfs {verb}\n"), &ends);
         let mut told = options(own);
-        for shared in ["Key derivation", "Secrets"] {
+        for shared in SHARED {
             if own.contains(shared) {
                 told.extend(options(section(&page, &format!("\n.SS {shared}\n"), &ends)));
             }
         }
-        let offered = options_of_help(&help(&["help", verb]));
+        let words: Vec<&str> = ["help"].into_iter().chain(verb.split(' ')).collect();
+        let offered = options_of_help(&help(&words));
         let own_to_it: BTreeSet<String> = offered.difference(&common).cloned().collect();
         assert_eq!(told, own_to_it, "wardfs {verb}");
     }

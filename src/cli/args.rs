@@ -5,7 +5,7 @@
 use clap::{ArgAction, Parser, Subcommand};
 use log::LevelFilter;
 
-use super::{bench, completions, exit, info, init, mount, passwd, umount, version};
+use super::{bench, completions, erase, exit, header, info, init, key, mount, umount, version};
 
 /// Encrypted directories
 ///
@@ -44,7 +44,10 @@ pub enum Verb {
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
     Info(info::InfoArgs),
-    Passwd(passwd::PasswdArgs),
+    Passwd(key::change::ChangeArgs),
+    Key(key::KeyArgs),
+    Header(header::HeaderArgs),
+    Erase(erase::EraseArgs),
     Bench(bench::BenchArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),

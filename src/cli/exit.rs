@@ -50,6 +50,12 @@ exit_codes! {
     Tampered = 16, "The volume header was changed by someone who does not have the key.";
     Unfinished = 17, "It is unmounted, but the daemon is still at work on the vault.";
     KeyDerivation = 18, "The key cannot be derived on this machine, for lack of memory.";
+    Policy = 19, "The policy of this machine forbids it, or could not be read.";
+    Expired = 20, "The key slot has expired.";
+    NoSuchSlot = 21, "There is no such key slot, or no free one.";
+    LastSlot = 22, "The key slot is the last one, or the last that a person can open.";
+    OtherVault = 23, "The header belongs to another vault.";
+    NotConfirmed = 24, "It was not confirmed.";
 }
 
 impl Exit {

@@ -9,6 +9,8 @@ use std::path::Path;
 use super::exit::Exit;
 use crate::fuse::session::MountError;
 use crate::keys::header::UnlockError;
+use crate::keys::kind::KindError;
+use crate::keys::slots::ChangeError;
 use crate::store::volume::VolumeError;
 use crate::sys::mount::FuseMountError;
 
@@ -65,6 +67,10 @@ impl Failure {
             VolumeError::Unlock(UnlockError::WrongSecret) => {
                 Self::new(Exit::WrongSecret, format!("wrong passphrase or key file for {dir}"))
             }
+            VolumeError::Unlock(UnlockError::NoSuchSlot(_)) => Self::new(Exit::NoSuchSlot, format!("{dir}: {error}"))
+                .advise(format!("To see which there are: wardfs key list {dir}")),
+            VolumeError::Unlock(UnlockError::TooCostly) => Self::new(Exit::KeyDerivation, format!("{dir}: {error}"))
+                .advise("Name the one that the secret opens: --slot ID"),
             VolumeError::Unlock(UnlockError::NoSlotFor(_)) => Self::new(Exit::WrongSecret, format!("{dir}: {error}")),
             VolumeError::Unlock(UnlockError::Tampered) => Self::new(Exit::Tampered, format!("{dir}: {error}"))
                 .advise("Do not trust this copy of the vault; restore ~wardfs/volume from a backup."),
@@ -78,6 +84,42 @@ impl Failure {
             }
             VolumeError::InvalidChunkSize(_) => Self::new(Exit::Usage, format!("{dir}: {error}")),
             VolumeError::Io { .. } => Self::new(Exit::Failed, format!("{dir}: {error}")),
+        }
+    }
+
+    /// Why a kind of secret could not be had.
+    pub fn kind(error: &KindError) -> Self {
+        let exit = match error {
+            KindError::Threshold => Exit::Usage,
+            KindError::Data => Exit::Tampered,
+            KindError::Command(_) => Exit::NotPermitted,
+            _ => Exit::NoSecret,
+        };
+        Self::new(exit, error.to_string())
+    }
+
+    /// Why the slots of the vault in `dir` were not changed.
+    pub fn change(dir: &Path, error: &ChangeError) -> Self {
+        let dir = dir.display();
+        let exit = match error {
+            ChangeError::NoSuchSlot(_) | ChangeError::Full => Exit::NoSuchSlot,
+            ChangeError::LastForPeople(_) | ChangeError::Last(_) => Exit::LastSlot,
+            ChangeError::Kdf(_) => Exit::KeyDerivation,
+            ChangeError::Invalid(_) => Exit::Usage,
+        };
+        let failure = Self::new(exit, format!("{dir}: {error}"));
+        match error {
+            ChangeError::NoSuchSlot(_) => {
+                failure.advise(format!("To see which there are: wardfs key list {dir}"))
+            }
+            ChangeError::Full => failure.advise("Remove one first: wardfs key remove"),
+            ChangeError::LastForPeople(_) => failure.advise(
+                "Add another first (wardfs key add), or say --force and rely on the machine alone.",
+            ),
+            ChangeError::Last(_) => {
+                failure.advise(format!("To destroy the vault: wardfs erase {dir}"))
+            }
+            _ => failure,
         }
     }
 

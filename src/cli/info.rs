@@ -7,10 +7,14 @@ use serde::Serialize;
 
 use super::failure::{Failure, warn};
 use super::output::{binary_size, iso_time, print, print_json, printable, rows};
+use super::policy::{self, Policy, age_days};
 use super::{kdf, place};
 use crate::format::ids::VolumeId;
+use crate::format::key_record::KeyRecord;
 use crate::format::slot::{Kdf, Slot};
 use crate::format::volume::VolumeHeader;
+use crate::keys::kind;
+use crate::store::last_used::LastUsed;
 use crate::store::lock::{Holder, VaultLock};
 use crate::store::volume::Locked;
 
@@ -18,6 +22,8 @@ use crate::store::volume::Locked;
 ///
 /// Needs no passphrase. That also means nothing shown is verified: whether the header was tampered with is found out
 /// when the vault is mounted. Times are in UTC.
+///
+/// If the vault breaks a rule of this machine's policy, that is said too, and the exit code is 19.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -37,6 +43,8 @@ struct Info {
     uuid: String,
     label: String,
     created: String,
+    epoch_created: String,
+    epoch_age_days: i64,
     format_version: u16,
     minimum_reader: u16,
     incompatible_features: u64,
@@ -45,24 +53,31 @@ struct Info {
     chunk_size: u64,
     header_copy: &'static str,
     slots: Vec<SlotInfo>,
+    /// Rules of this machine's policy that the vault breaks.
+    broken_rules: Vec<String>,
     mounted: Option<MountedBy>,
 }
 
 #[derive(Debug, Serialize)]
-struct SlotInfo {
+pub struct SlotInfo {
     id: u32,
     kind: String,
+    /// What the kind keeps: the name of a credential, a command, how many shares.
+    detail: String,
     label: String,
     owner: String,
     created: String,
     changed: String,
+    /// Days since the secret was changed, and with it the cost of the derivation.
+    age_days: i64,
+    last_used: Option<String>,
     expires: Option<String>,
     kdf: KdfInfo,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "algorithm", rename_all = "kebab-case")]
-enum KdfInfo {
+pub enum KdfInfo {
     Argon2id {
         memory_kib: u32,
         time: u32,
@@ -86,17 +101,28 @@ pub fn run(args: &InfoArgs) -> Result<(), Failure> {
     if locked.used_backup() {
         warn("the first copy of the volume header is damaged; this is the second one");
     }
+    let header = locked.header();
+    let policy = Policy::load()?;
+    let broken = policy.of_vault(header, epoch_created(header));
     let info = Info::of(
         &vault,
-        locked.header(),
+        header,
         locked.used_backup(),
+        broken.iter().map(ToString::to_string).collect(),
         mounted_by(&vault)?,
     );
     if args.json {
-        print_json(&info)
+        print_json(&info)?;
     } else {
-        print(&text(&info, locked.header()))
+        print(&text(&info, header))?;
     }
+    policy::enforce(&broken)
+}
+
+/// When the newest content epoch began, by what the header says outside its sealed keyring.
+pub fn epoch_created(header: &VolumeHeader) -> i64 {
+    let record = KeyRecord::of(header).unwrap_or_default();
+    record.newest_epoch.unwrap_or(header.created)
 }
 
 impl Info {
@@ -104,13 +130,18 @@ impl Info {
         vault: &Path,
         header: &VolumeHeader,
         from_backup: bool,
+        broken_rules: Vec<String>,
         mounted: Option<MountedBy>,
     ) -> Self {
+        let used = LastUsed::read(vault);
+        let epoch_created = epoch_created(header);
         Self {
             vault: vault.to_owned(),
             uuid: uuid(&header.uuid),
             label: header.label.clone(),
             created: iso_time(header.created),
+            epoch_created: iso_time(epoch_created),
+            epoch_age_days: age_days(epoch_created),
             format_version: header.version,
             minimum_reader: header.min_reader,
             incompatible_features: header.incompatible,
@@ -118,21 +149,29 @@ impl Info {
             cipher: header.cipher.name(),
             chunk_size: 1 << header.log2_chunk,
             header_copy: if from_backup { "second" } else { "first" },
-            slots: header.slots.iter().map(SlotInfo::of).collect(),
+            slots: header
+                .slots
+                .iter()
+                .map(|slot| SlotInfo::of(slot, &used))
+                .collect(),
+            broken_rules,
             mounted,
         }
     }
 }
 
 impl SlotInfo {
-    fn of(slot: &Slot) -> Self {
+    pub fn of(slot: &Slot, used: &LastUsed) -> Self {
         Self {
             id: slot.id,
             kind: slot.kind.to_string(),
+            detail: kind::describe(slot),
             label: slot.label.clone(),
             owner: slot.owner.clone(),
             created: iso_time(slot.created),
             changed: iso_time(slot.changed),
+            age_days: age_days(slot.changed),
+            last_used: used.of(slot.id).map(iso_time),
             expires: slot.expires.map(iso_time),
             kdf: match slot.kdf {
                 Kdf::Argon2id(cost) => KdfInfo::Argon2id {
@@ -208,6 +247,10 @@ fn text(info: &Info, header: &VolumeHeader) -> String {
         ("uuid", info.uuid.clone()),
         ("label", label),
         ("created", info.created.clone()),
+        (
+            "epoch",
+            format!("{} ({})", info.epoch_created, days(info.epoch_age_days)),
+        ),
         ("format", info.format_version.to_string()),
         ("cipher", info.cipher.to_owned()),
         ("chunk size", binary_size(info.chunk_size)),
@@ -220,17 +263,32 @@ fn text(info: &Info, header: &VolumeHeader) -> String {
     text
 }
 
-fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
+/// `1 day old`.
+fn days(age: i64) -> String {
+    format!("{age} {} old", if age == 1 { "day" } else { "days" })
+}
+
+pub fn slot_rows(slot: &Slot, shown: &SlotInfo) -> String {
     let derivation = match &slot.kdf {
         Kdf::Argon2id(cost) => kdf::describe(cost),
         Kdf::HkdfSha256 => "HKDF-SHA-256".to_owned(),
     };
+    let kind = match shown.detail.as_str() {
+        "" => shown.kind.clone(),
+        detail => format!("{}: {}", shown.kind, printable(detail)),
+    };
     let mut lines = vec![
-        ("kind", shown.kind.clone()),
+        ("kind", kind),
         ("derivation", derivation),
         ("created", shown.created.clone()),
     ];
-    lines.push(("changed", shown.changed.clone()));
+    lines.push((
+        "changed",
+        format!("{} ({})", shown.changed, days(shown.age_days)),
+    ));
+    if let Some(used) = &shown.last_used {
+        lines.push(("last used", used.clone()));
+    }
     if let Some(expires) = &shown.expires {
         lines.push(("expires", expires.clone()));
     }

@@ -14,9 +14,11 @@ use super::exit::Exit;
 use super::failure::{Failure, warn};
 use super::kdf::{self, KdfArgs, Reason, Weak};
 use super::output::{binary_size, print, print_json, rows};
+use super::policy::{self, Policy};
 use super::secret::{Role, SecretArgs};
 use super::{info, size};
 use crate::crypto::Cipher;
+use crate::format::slot::Kdf;
 use crate::format::volume::VolumeHeader;
 use crate::store::upkeep::JournalMode;
 use crate::store::volume::{self, InitParams};
@@ -142,22 +144,19 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
             "the label is longer than 255 bytes",
         ));
     }
-    let weak = if args.force {
-        Weak::Accept
-    } else {
-        Weak::Refuse
+    let policy = Policy::load()?;
+    let plan = args.secret.plan(Role::New);
+    let cipher = match args.cipher {
+        CipherChoice::Auto => policy.preferred_cipher(),
+        CipherChoice::Told(cipher) => cipher,
     };
+    policy::enforce(&policy.of_cipher(cipher))?;
     // What is out of bounds is refused before anybody types a passphrase twice.
-    let chosen = args.kdf.choose(weak)?;
-    let secret = args
-        .secret
-        .plan(Role::New)
-        .collect(&args.vault.display().to_string())?;
+    let chosen = args.kdf.choose(Weak::accepted(args.force))?;
+    policy::enforce(&policy.of_slot(plan.kind(), &Kdf::Argon2id(chosen.params)))?;
+    let secret = plan.collect(&args.vault.display().to_string())?;
     let params = InitParams {
-        cipher: match args.cipher {
-            CipherChoice::Auto => Cipher::preferred(),
-            CipherChoice::Told(cipher) => cipher,
-        },
+        cipher,
         chunk_size: args.chunk_size,
         label: args.label.clone(),
         kdf: chosen.params,
@@ -167,6 +166,11 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
     let begin = Instant::now();
     let header = volume::init(&args.vault, &params, &secret)
         .map_err(|e| Failure::volume(&args.vault, &e))?;
+    for missing in policy.of_recovery(header.slots.iter()) {
+        warn(format!(
+            "the vault cannot be mounted here before it has a recovery slot (wardfs key add --recovery): {missing}"
+        ));
+    }
     // Nearly all of it is the key derivation.
     report(
         args,

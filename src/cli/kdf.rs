@@ -55,6 +55,12 @@ pub enum Weak {
     Accept,
 }
 
+impl Weak {
+    pub fn accepted(force: bool) -> Self {
+        if force { Self::Accept } else { Self::Refuse }
+    }
+}
+
 impl KdfArgs {
     pub fn choose(&self, weak: Weak) -> Result<Chosen, Failure> {
         if self.kdf_memory.is_none() && self.kdf_time.is_none() && self.kdf_parallel.is_none() {

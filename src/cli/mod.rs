@@ -4,24 +4,31 @@
 
 mod args;
 mod bench;
+mod command;
 mod completions;
 mod daemons;
+mod erase;
+mod etc;
 pub mod exit;
 mod failure;
+mod header;
 mod info;
 mod init;
 mod kdf;
+mod key;
 mod log;
 mod mount;
 mod output;
-mod passwd;
 mod place;
+mod policy;
+mod qr;
 mod recovered;
 mod secret;
 mod serve;
 mod size;
 mod source;
 mod umount;
+mod unlock;
 mod version;
 
 use clap::Parser;
@@ -42,7 +49,10 @@ pub fn main() -> Exit {
         },
         Verb::Umount(args) => umount::run(args, verbosity),
         Verb::Info(args) => info::run(args),
-        Verb::Passwd(args) => passwd::run(args, verbosity),
+        Verb::Passwd(args) => key::change::run(args, verbosity),
+        Verb::Key(args) => key::run(args, verbosity),
+        Verb::Header(args) => header::run(args, verbosity),
+        Verb::Erase(args) => erase::run(args, verbosity),
         Verb::Bench(args) => bench::run(args),
         Verb::Version(args) => version::run(args),
         Verb::Completions(args) => completions::run(args),

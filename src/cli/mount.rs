@@ -14,16 +14,20 @@ use clap::Args;
 use super::args::{Reader, Verbosity};
 use super::exit::Exit;
 use super::failure::{Failure, READ_ONLY, warn};
+use super::key::session::{self, Traces};
 use super::log::{self as logging, Destination};
-use super::secret::{Role, SecretArgs, SecretPlan};
+use super::policy::{self, Policy};
 use super::serve::Serving;
-use super::{output, place, recovered};
+use super::unlock::{Signals, UnlockArgs, Unlocked, Unlocker};
+use super::{info, output, place, recovered};
 use crate::crypto::VolumeKeys;
+use crate::format::volume::VolumeHeader;
 use crate::fuse::options::MountOptions;
-use crate::fuse::session;
+use crate::fuse::session as fuse_session;
 use crate::store::Disk;
 use crate::store::disk::Atime;
 use crate::store::lock::{LockError, Note, VaultLock};
+use crate::store::locked::HeaderLock;
 use crate::store::upkeep::JournalMode;
 use crate::store::volume::{Access, Locked, Options, Volume};
 use crate::sys::daemon::{self, Forked, Outcome};
@@ -107,20 +111,26 @@ pub struct MountArgs {
     json: bool,
 
     #[command(flatten)]
-    secret: SecretArgs,
+    unlock: UnlockArgs,
+
+    /// Refuse a key slot that has expired, instead of warning
+    #[arg(long)]
+    enforce_expiry: bool,
 }
 
 /// What the arguments mean, after everything was checked that can be without the secret.
 struct Request {
     vault: PathBuf,
     mountpoint: PathBuf,
-    /// The vault as it was typed, for questions.
+    /// The vault as it was typed.
     shown: String,
     options: MountOptions,
     journal: JournalMode,
     copy: bool,
     json: bool,
-    secret: SecretPlan,
+    unlocker: Unlocker,
+    policy: Policy,
+    enforce_expiry: bool,
     log_file: Option<File>,
     verbosity: Verbosity,
 }
@@ -173,10 +183,13 @@ impl Request {
         place::apart(&vault, &mountpoint)?;
         place::empty(&mountpoint, caller)?;
         place::fuse_available(caller)?;
-        let secret = args
-            .secret
-            .plan(Role::Existing)
-            .for_slots(&locked.header().slots)?;
+        let policy = Policy::load()?;
+        let shown = args.vault.display().to_string();
+        let header = locked.header();
+        policy::enforce(&policy.of_vault(header, info::epoch_created(header)))?;
+        let unlocker = args
+            .unlock
+            .plan(&vault, &shown, &header.slots, Signals::Held)?;
         let log_file = match &args.log_file {
             None => None,
             Some(path) => {
@@ -186,7 +199,6 @@ impl Request {
                 })?)
             }
         };
-        let shown = args.vault.display().to_string();
         Ok(Self {
             vault,
             mountpoint,
@@ -195,28 +207,34 @@ impl Request {
             journal: args.journal,
             copy: args.copy,
             json: args.json,
-            secret,
+            unlocker,
+            policy,
+            enforce_expiry: args.enforce_expiry,
             log_file,
             verbosity,
         })
     }
 
-    fn unlock(&self) -> Result<(Locked, Arc<VolumeKeys>), Failure> {
-        let failed = |e| Failure::volume(&self.vault, &e);
-        let (opened, _) = self.secret.try_with(&self.shown, |secret| {
-            // The key derivation starts threads, and these must not take signals from the one that waits for them.
-            let (_blocked, _) = signals::block(&signals::TERMINATION)
-                .map_err(|e| Failure::io("block signals", &e))?;
-            // Read only now: passwd may have run while the passphrase was typed.
-            let locked = Locked::open(&self.vault).map_err(failed)?;
-            let (_, keys) = locked.unlock(secret).map_err(failed)?;
-            Ok((locked, keys))
-        })?;
-        Ok(opened)
+    fn unlock(&self) -> Result<Unlocked, Failure> {
+        let unlocked = self.unlocker.open()?;
+        if self.enforce_expiry {
+            session::enforce_expiry(&unlocked)?;
+        }
+        // Once more, now that what the header says is known to be true.
+        let header = unlocked.locked.header();
+        let epoch_created = unlocked.opened.epoch_created;
+        policy::enforce(&self.policy.of_vault(header, epoch_created))?;
+        let traces = if self.options.read_only {
+            Traces::None
+        } else {
+            Traces::Leave
+        };
+        session::after_unlock(&self.vault, &unlocked, traces);
+        Ok(unlocked)
     }
 
     /// The volume with the vault's lock held, and locked memory around it.
-    fn open(&self, locked: &Locked, keys: Arc<VolumeKeys>) -> Result<Volume<Disk>, Failure> {
+    fn open(&self, header: &VolumeHeader, keys: Arc<VolumeKeys>) -> Result<Volume<Disk>, Failure> {
         let failed = |e| Failure::volume(&self.vault, &e);
         let (access, atime, note) = if self.options.read_only {
             (Access::ReadOnly, Atime::Keep, Note::None)
@@ -225,13 +243,16 @@ impl Request {
         } else {
             (Access::ReadWrite, Atime::Backing, Note::Write)
         };
-        if locked.used_backup() {
-            warn("the first copy of the volume header is damaged; the second one was used");
-        }
         if !lock_all_memory() {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
         }
         let lock = self.lock(note)?;
+        // Opening mends a header copy that fell behind, and nobody else may write the header meanwhile. Where the lock
+        // cannot be had nobody else can write either.
+        let _header_lock = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => HeaderLock::acquire(&self.vault).ok(),
+        };
         let shown = recovered::Shown::new();
         let options = Options {
             journal: self.journal,
@@ -240,7 +261,7 @@ impl Request {
             ..Options::default()
         };
         let how = (access, atime);
-        Volume::open(&self.vault, lock, keys, locked.header(), how, options).map_err(failed)
+        Volume::open(&self.vault, lock, keys, header, how, options).map_err(failed)
     }
 
     fn lock(&self, note: Note) -> Result<VaultLock, Failure> {
@@ -273,14 +294,17 @@ impl Request {
         if let Err(e) = daemon::raise_open_file_limit() {
             log::warn!("the limit of open files stays as it is: {e}");
         }
-        let (locked, keys) = self.unlock()?;
+        let Unlocked { locked, opened, .. } = self.unlock()?;
+        if locked.used_backup() {
+            warn("the first copy of the volume header is damaged; the second one was used");
+        }
         let signals =
             signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
-        let volume = self.open(&locked, keys)?;
+        let volume = self.open(locked.header(), Arc::new(opened.keys))?;
         if !self.json {
             recovered::print_report(&volume, self.copy, self.verbosity)?;
         }
-        let session = session::mount(volume, &self.vault, &self.mountpoint, &self.options)
+        let session = fuse_session::mount(volume, &self.vault, &self.mountpoint, &self.options)
             .map_err(|e| Failure::mount(&self.mountpoint, &e))?;
         let serving = Serving::start(session, signals)?;
         if self.json {

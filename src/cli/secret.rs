@@ -11,11 +11,12 @@ use super::exit::Exit;
 use super::failure::{Failure, warn};
 use super::source::{self, Passphrase, Source, Told};
 use crate::format::slot::{Slot, SlotKind};
+use crate::keys::kind::{self, Keyfile, Kind, PassphraseAndKeyfile};
 use crate::keys::secret::SlotSecret;
 use crate::sys::terminal::Terminal;
 
 /// A person would have to be asked more often than this only if the caps-lock key is stuck.
-const TRIES: usize = 3;
+pub const TRIES: usize = 3;
 
 const CREDENTIAL: &str = "wardfs.passphrase";
 const NEW_CREDENTIAL: &str = "wardfs.new-passphrase";
@@ -38,9 +39,10 @@ pub struct SecretArgs {
     /// Ask on the terminal even if there is a key file or a systemd credential
     #[arg(long, group = "passphrase")]
     ask_passphrase: bool,
-    /// Use FILE, any bytes, hashed whole, as the secret; together with a passphrase option, both are needed
+    /// Use FILE, any bytes, hashed whole, as the secret; together with a passphrase option, both are needed; several key
+    /// files are needed together, in any order
     #[arg(long, value_name = "FILE")]
-    keyfile: Option<PathBuf>,
+    keyfile: Vec<PathBuf>,
 }
 
 /// As typed: the secret that replaces the old one.
@@ -61,9 +63,10 @@ pub struct NewSecretArgs {
     /// Ask on the terminal even if there is a new key file or a systemd credential
     #[arg(long, group = "new-passphrase")]
     ask_new_passphrase: bool,
-    /// Use FILE, any bytes, hashed whole, as the new secret; with a new passphrase, both will be needed
+    /// Use FILE, any bytes, hashed whole, as the new secret; with a new passphrase, both will be needed; several key files
+    /// will be needed together
     #[arg(long, value_name = "FILE")]
-    new_keyfile: Option<PathBuf>,
+    new_keyfile: Vec<PathBuf>,
 }
 
 /// Whether the secret opens something or is to be set.
@@ -78,10 +81,19 @@ pub enum Role {
 pub struct SecretPlan {
     role: Role,
     passphrase: Option<Source>,
-    keyfile: Option<PathBuf>,
+    keyfiles: Vec<PathBuf>,
 }
 
 impl SecretArgs {
+    /// Whether any of the options was given.
+    pub fn is_told(&self) -> bool {
+        self.passphrase_file.is_some()
+            || self.passphrase_fd.is_some()
+            || self.passphrase_command.is_some()
+            || self.ask_passphrase
+            || !self.keyfile.is_empty()
+    }
+
     pub fn plan(&self, role: Role) -> SecretPlan {
         let told = Told {
             file: self.passphrase_file.as_deref(),
@@ -108,15 +120,15 @@ impl NewSecretArgs {
 impl SecretPlan {
     /// What was told comes first, then a systemd credential, then the terminal; a key file needs no passphrase
     /// beside it.
-    fn new(role: Role, told: &Told<'_>, keyfile: Option<PathBuf>, credential: &str) -> Self {
+    fn new(role: Role, told: &Told<'_>, keyfiles: Vec<PathBuf>, credential: &str) -> Self {
         let passphrase = told
             .source()
             .or_else(|| source::credential(credential))
-            .or_else(|| keyfile.is_none().then_some(Source::Terminal));
+            .or_else(|| keyfiles.is_empty().then_some(Source::Terminal));
         Self {
             role,
             passphrase,
-            keyfile,
+            keyfiles,
         }
     }
 
@@ -129,7 +141,7 @@ impl SecretPlan {
             takes(SlotKind::Keyfile),
             takes(SlotKind::PassphraseAndKeyfile),
         );
-        let (message, advice) = match (self.passphrase.is_some(), self.keyfile.is_some()) {
+        let (message, advice) = match (self.passphrase.is_some(), !self.keyfiles.is_empty()) {
             (true, false) if passphrase => return Ok(self),
             (false, true) if keyfile => return Ok(self),
             (true, true) if both => return Ok(self),
@@ -139,7 +151,8 @@ impl SecretPlan {
             }
             _ if !(passphrase || keyfile || both) => {
                 let message = "no key slot of this vault takes a passphrase or a key file";
-                return Err(Failure::new(Exit::Unsupported, message));
+                return Err(Failure::new(Exit::NoSecret, message)
+                    .advise("'wardfs key list' shows what its key slots take."));
             }
             (_, false) => (
                 "this vault needs its key file",
@@ -155,6 +168,15 @@ impl SecretPlan {
             ),
         };
         Err(Failure::new(Exit::NoSecret, message).advise(advice))
+    }
+
+    /// The kind of slot that the secret opens, or will open.
+    pub fn kind(&self) -> SlotKind {
+        match (self.passphrase.is_some(), self.keyfiles.is_empty()) {
+            (true, true) => SlotKind::Passphrase,
+            (true, false) => SlotKind::PassphraseAndKeyfile,
+            (false, _) => SlotKind::Keyfile,
+        }
     }
 
     /// A descriptor is read to its end, so it holds one passphrase.
@@ -173,21 +195,32 @@ impl SecretPlan {
         matches!(self.passphrase, Some(Source::Terminal))
     }
 
-    /// Reads the secret. `vault` is only for the question on the terminal.
-    pub fn collect(&self, vault: &str) -> Result<SlotSecret, Failure> {
-        let keyfile = self
-            .keyfile
-            .as_deref()
-            .map(source::read_keyfile)
-            .transpose()?;
+    /// Reads the secret, as the kind of slot that it opens. `vault` is only for the question on the terminal.
+    pub fn collect_kind(&self, vault: &str) -> Result<Box<dyn Kind>, Failure> {
+        let keyfiles = self.keyfiles.iter().map(|path| source::read_keyfile(path));
+        let keyfiles = keyfiles.collect::<Result<Vec<_>, _>>()?;
         let passphrase = match (&self.passphrase, self.role) {
             (None, _) => None,
             (Some(Source::Terminal), Role::Existing) => Some(ask(vault)?),
             (Some(Source::Terminal), Role::New) => Some(ask_twice(vault)?),
             (Some(source), _) => Some(source.read()?),
         };
-        SlotSecret::new(passphrase, keyfile)
-            .map_err(|e| Failure::new(Exit::NoSecret, e.to_string()))
+        Ok(match passphrase {
+            None => Box::new(Keyfile::new(keyfiles).map_err(|e| Failure::kind(&e))?),
+            Some(passphrase) if keyfiles.is_empty() => {
+                Box::new(kind::Passphrase::new(passphrase).map_err(|e| Failure::kind(&e))?)
+            }
+            Some(passphrase) => {
+                let both = PassphraseAndKeyfile::new(passphrase, keyfiles);
+                Box::new(both.map_err(|e| Failure::kind(&e))?)
+            }
+        })
+    }
+
+    /// Reads the secret.
+    pub fn collect(&self, vault: &str) -> Result<SlotSecret, Failure> {
+        let kind = self.collect_kind(vault)?;
+        kind.open(&[]).map_err(|e| Failure::kind(&e))
     }
 
     /// Reads the secret and hands it to `open`, again as long as a person mistypes it, three times at most.
@@ -212,7 +245,7 @@ impl SecretPlan {
     }
 }
 
-fn terminal() -> Result<Terminal, Failure> {
+pub fn terminal() -> Result<Terminal, Failure> {
     Terminal::open().map_err(no_terminal)
 }
 

@@ -6,6 +6,7 @@ pub mod error;
 pub mod file;
 pub mod ids;
 pub mod journal;
+pub mod key_record;
 pub mod keyring;
 pub mod mac;
 pub mod slot;

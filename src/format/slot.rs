@@ -23,17 +23,34 @@ pub enum SlotKind {
     Passphrase,
     Keyfile,
     PassphraseAndKeyfile,
+    /// A file that the service manager hands over.
+    Credential,
+    /// The output of a program.
+    Command,
+    /// A printed key of 256 random bits.
+    Recovery,
+    /// So many of the printed shares of a random key.
+    Shares,
     /// One that this version does not know; it cannot be opened and is kept as it is.
     Other(u16),
 }
 
 impl SlotKind {
+    /// Whether a person holds what opens it, as opposed to a machine.
+    pub fn is_for_people(self) -> bool {
+        !matches!(self, Self::Credential | Self::Command | Self::Other(_))
+    }
+
     /// The stored number.
     pub fn number(self) -> u16 {
         match self {
             Self::Passphrase => 1,
             Self::Keyfile => 2,
             Self::PassphraseAndKeyfile => 3,
+            Self::Credential => 4,
+            Self::Command => 5,
+            Self::Recovery => 6,
+            Self::Shares => 7,
             Self::Other(number) => number,
         }
     }
@@ -43,6 +60,10 @@ impl SlotKind {
             1 => Self::Passphrase,
             2 => Self::Keyfile,
             3 => Self::PassphraseAndKeyfile,
+            4 => Self::Credential,
+            5 => Self::Command,
+            6 => Self::Recovery,
+            7 => Self::Shares,
             _ => Self::Other(number),
         }
     }
@@ -54,6 +75,10 @@ impl std::fmt::Display for SlotKind {
             Self::Passphrase => f.write_str("passphrase"),
             Self::Keyfile => f.write_str("keyfile"),
             Self::PassphraseAndKeyfile => f.write_str("passphrase and keyfile"),
+            Self::Credential => f.write_str("credential"),
+            Self::Command => f.write_str("command"),
+            Self::Recovery => f.write_str("recovery key"),
+            Self::Shares => f.write_str("shares"),
             Self::Other(number) => write!(f, "unknown kind {number}"),
         }
     }
@@ -144,7 +169,7 @@ pub struct Slot {
     pub nonce: [u8; 24],
     /// The volume key and its tag.
     pub sealed: [u8; 48],
-    /// What a key manager needs to find the secret; empty otherwise.
+    /// What is needed to find the secret: see [`crate::keys::kind`]; empty for passphrases and keyfiles.
     pub data: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! The volume header and its keys: making one, unlocking it, changing the secret of a slot.
+//! The volume header and its keys: making one and unlocking it. Slots are changed in [`crate::keys::slots`].
 
 use std::time::SystemTime;
 
@@ -6,12 +6,16 @@ use crate::crypto::{Cipher, Epoch, VolumeId, VolumeKey, VolumeKeys, nonce, rand}
 use crate::format::FormatError;
 use crate::format::file::TAG_LEN;
 use crate::format::keyring::{ContentRoot, Keyring};
-use crate::format::slot::{Argon2Params, Kdf, SlotKind};
+use crate::format::slot::{Argon2Params, Kdf, Slot, SlotKind};
 use crate::format::volume::{FORMAT_VERSION, SealedKeyring, VolumeHeader};
 use crate::keys::kdf::KdfError;
 use crate::keys::secret::SlotSecret;
 use crate::keys::slot::{NewSlot, SlotError, open_slot, seal_slot};
 use crate::sys::secret::{SecretBytes, SecretVec};
+
+/// All slots that one secret is tried on may cost so much together, 128 GiB of memory times passes: a few minutes. A header
+/// is hostile until it is unlocked, and has up to 64 slots.
+pub const MAX_UNLOCK_WORK_KIB: u64 = 8 * Argon2Params::MAX_WORK_KIB;
 
 /// What a new volume is to be.
 #[derive(Debug, Clone)]
@@ -31,6 +35,10 @@ pub enum UnlockError {
     WrongSecret,
     /// No slot is for a secret of this kind.
     NoSlotFor(SlotKind),
+    /// The slot that was named does not exist.
+    NoSuchSlot(u32),
+    /// Trying all slots would take longer than anybody should wait for a header that is not verified.
+    TooCostly,
     /// The header, a slot or the keyring was changed by somebody without the key.
     Tampered,
     /// The key cannot be derived on this machine.
@@ -44,6 +52,10 @@ impl std::fmt::Display for UnlockError {
         match self {
             Self::WrongSecret => f.write_str("no key slot opens with this secret"),
             Self::NoSlotFor(kind) => write!(f, "no key slot opens with a {kind}"),
+            Self::NoSuchSlot(id) => write!(f, "there is no key slot {id}"),
+            Self::TooCostly => f.write_str(
+                "trying all key slots would take more time than an unverified header may ask for",
+            ),
             Self::Tampered => {
                 f.write_str("the volume header was changed by somebody without the key")
             }
@@ -99,14 +111,25 @@ pub fn create(
         changed: created,
         expires: None,
         kdf: Kdf::Argon2id(new.kdf),
+        data: Vec::new(),
     };
     header.slots = vec![seal_slot(slot, secret, &key).map_err(UnlockError::Kdf)?];
     remac(&mut header, &key);
     Ok((header, VolumeKeys::new(&key, keyring)))
 }
 
-/// The keys of a volume. All slots for this kind of secret are tried, then the MAC of the header is checked, and only
-/// then anything else of it is used.
+/// What a secret gave.
+#[derive(Debug)]
+pub struct Opened {
+    /// The id of the slot that opened.
+    pub slot: u32,
+    pub key: VolumeKey,
+    pub keys: VolumeKeys,
+    /// When the current content epoch began, seconds since 1970.
+    pub epoch_created: i64,
+}
+
+/// The keys of a volume, from any slot that this secret may open.
 ///
 /// # Errors
 /// [`UnlockError`].
@@ -114,37 +137,42 @@ pub fn unlock(
     header: &VolumeHeader,
     secret: &SlotSecret,
 ) -> Result<(VolumeKey, VolumeKeys), UnlockError> {
-    let (_, key) = open_any_slot(header, secret)?;
-    let keyring = open_keyring(header, &key)?;
-    let keys = VolumeKeys::new(&key, keyring);
-    Ok((key, keys))
+    open(header, None, secret).map(|opened| (opened.key, opened.keys))
 }
 
-/// Replaces the secret of the slot that `old` opens, and answers its id. `header` is unchanged on failure.
+/// The keys of a volume, from one slot or from any. The MAC of the header is checked as soon as a slot has opened, and
+/// only then anything else of it is used.
 ///
 /// # Errors
-/// [`UnlockError`].
-pub fn change_secret(
-    header: &mut VolumeHeader,
-    old: &SlotSecret,
-    new: &SlotSecret,
-    kdf: Argon2Params,
-) -> Result<u32, UnlockError> {
-    let (index, key) = open_any_slot(header, old)?;
-    let slot = &header.slots[index];
-    let replaced = NewSlot {
-        volume: header.uuid,
-        id: slot.id,
-        label: slot.label.clone(),
-        owner: slot.owner.clone(),
-        created: slot.created,
-        changed: now(),
-        expires: slot.expires,
-        kdf: Kdf::Argon2id(kdf),
-    };
-    header.slots[index] = seal_slot(replaced, new, &key).map_err(UnlockError::Kdf)?;
-    remac(header, &key);
-    Ok(header.slots[index].id)
+/// [`UnlockError`]. A wrong secret takes as long whichever slots there are: all for its kind have been tried.
+pub fn open(
+    header: &VolumeHeader,
+    slot: Option<u32>,
+    secret: &SlotSecret,
+) -> Result<Opened, UnlockError> {
+    let (slot, key) = open_slot_of(header, slot, secret)?;
+    let keyring = open_keyring(header, &key)?;
+    let current = keyring.root(keyring.current);
+    let epoch_created = current.map_or(header.created, |root| root.created);
+    let keys = VolumeKeys::new(&key, keyring);
+    Ok(Opened {
+        slot,
+        key,
+        keys,
+        epoch_created,
+    })
+}
+
+/// The content epochs of a header and when each began.
+///
+/// # Errors
+/// [`UnlockError::Tampered`] if the key is not its own.
+pub fn epochs(header: &VolumeHeader, key: &VolumeKey) -> Result<Vec<(Epoch, i64)>, UnlockError> {
+    if !header.mac_matches(&key.header_mac_key()) {
+        return Err(UnlockError::Tampered);
+    }
+    let keyring = open_keyring(header, key)?;
+    Ok(keyring.roots.iter().map(|r| (r.epoch, r.created)).collect())
 }
 
 /// Authenticates the header as it is now.
@@ -175,17 +203,27 @@ pub fn new_content_root(epoch: Epoch) -> ContentRoot {
 }
 
 /// The slot that opens and the key in it, which also verifies the whole header.
-fn open_any_slot(
+fn open_slot_of(
     header: &VolumeHeader,
+    wanted: Option<u32>,
     secret: &SlotSecret,
-) -> Result<(usize, VolumeKey), UnlockError> {
-    let mut failure = UnlockError::NoSlotFor(secret.kind());
-    for (index, slot) in header.slots.iter().enumerate() {
-        if slot.kind != secret.kind() {
-            continue;
+) -> Result<(u32, VolumeKey), UnlockError> {
+    let candidates: Vec<&Slot> = match wanted {
+        None => header
+            .slots
+            .iter()
+            .filter(|s| s.kind == secret.kind())
+            .collect(),
+        Some(id) => {
+            let named = header.slots.iter().find(|slot| slot.id == id);
+            vec![named.ok_or(UnlockError::NoSuchSlot(id))?]
         }
+    };
+    affordable(candidates.iter().copied())?;
+    let mut failure = UnlockError::NoSlotFor(secret.kind());
+    for slot in candidates {
         match open_slot(slot, &header.uuid, secret) {
-            Ok(key) if header.mac_matches(&key.header_mac_key()) => return Ok((index, key)),
+            Ok(key) if header.mac_matches(&key.header_mac_key()) => return Ok((slot.id, key)),
             Ok(_) | Err(SlotError::Tampered) => return Err(UnlockError::Tampered),
             // What could not be tried says more than what did not match.
             Err(SlotError::Kdf(e)) => failure = UnlockError::Kdf(e),
@@ -194,6 +232,25 @@ fn open_any_slot(
         }
     }
     Err(failure)
+}
+
+/// That trying all of these takes no longer than somebody should wait for a header that is not verified.
+///
+/// # Errors
+/// [`UnlockError::TooCostly`].
+pub fn affordable<'a>(slots: impl Iterator<Item = &'a Slot>) -> Result<(), UnlockError> {
+    if slots.map(work_kib).sum::<u64>() > MAX_UNLOCK_WORK_KIB {
+        return Err(UnlockError::TooCostly);
+    }
+    Ok(())
+}
+
+/// Memory times passes.
+fn work_kib(slot: &Slot) -> u64 {
+    match slot.kdf {
+        Kdf::Argon2id(cost) => u64::from(cost.memory_kib) * u64::from(cost.time),
+        Kdf::HkdfSha256 => 0,
+    }
 }
 
 fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Keyring, UnlockError> {
@@ -210,7 +267,8 @@ fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Keyring, Unloc
     Keyring::decode(plain.as_bytes()).map_err(|_| UnlockError::Tampered)
 }
 
-fn now() -> i64 {
+/// Seconds since 1970.
+pub fn now() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
@@ -262,25 +320,30 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_is_changed_in_its_slot_and_the_keys_stay() {
-        let (mut header, keys) = new_volume();
-        let before = header.clone();
-        let [old, new] = ["right", "new"].map(passphrase);
-        assert_eq!(
-            change_secret(&mut header, &new, &old, CHEAP),
-            Err(UnlockError::WrongSecret)
-        );
-        assert_eq!(header, before);
-        assert_eq!(change_secret(&mut header, &old, &new, CHEAP), Ok(0));
-        assert_eq!(unlock_with(&header, "right"), Err(UnlockError::WrongSecret));
-        let (_, opened) = unlock(&header, &new).expect("new");
-        assert!(
-            opened
-                .journal_mac_key()
-                .ct_eq(keys.journal_mac_key().as_bytes())
-        );
-        assert_eq!(header.slots[0].created, before.slots[0].created);
-        assert_ne!(header.slots[0].salt, before.slots[0].salt);
+    fn a_slot_that_is_named_is_the_only_one_tried() {
+        let (header, _) = new_volume();
+        let opened = open(&header, Some(0), &passphrase("right")).expect("right");
+        assert_eq!((opened.slot, opened.epoch_created), (0, header.created));
+        let missing = open(&header, Some(1), &passphrase("right")).map(|_| ());
+        assert_eq!(missing, Err(UnlockError::NoSuchSlot(1)));
+    }
+
+    #[test]
+    fn slots_that_cost_too_much_together_are_refused_before_any_is_tried() {
+        let (mut header, _) = new_volume();
+        let costly = Argon2Params {
+            memory_kib: Argon2Params::MAX_MEMORY_KIB,
+            time: 4,
+            lanes: 1,
+        };
+        let slot = Slot {
+            kdf: Kdf::Argon2id(costly),
+            ..header.slots[0].clone()
+        };
+        header.slots = (0..9).map(|id| Slot { id, ..slot.clone() }).collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(unlock_with(&header, "right"), Err(UnlockError::TooCostly));
+        assert!(begin.elapsed() < std::time::Duration::from_secs(1));
     }
 
     #[test]

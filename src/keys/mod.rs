@@ -4,5 +4,8 @@
 
 pub mod header;
 pub mod kdf;
+pub mod kind;
+pub mod printed;
 pub mod secret;
 pub mod slot;
+pub mod slots;

@@ -1,4 +1,4 @@
-//! The secret of a slot: a passphrase, a keyfile, or both.
+//! The secret of a slot: a passphrase, keyfiles, both, or 32 bytes that came from elsewhere.
 
 use std::io::{self, Read};
 
@@ -10,6 +10,7 @@ use crate::sys::secret::{SecretBytes, SecretVec};
 const DOMAIN: &[u8; 8] = b"wrdsecr1";
 const PASSPHRASE: u8 = 1;
 const KEYFILE: u8 = 2;
+const KEYFILES_DOMAIN: &[u8; 8] = b"wrdkeyf1";
 
 /// Why a secret is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum SecretError {
     EmptyPassphrase,
     /// Neither passphrase nor keyfile.
     Missing,
+    /// Two of several keyfiles hold the same.
+    SameKeyfile,
 }
 
 impl std::fmt::Display for SecretError {
@@ -24,6 +27,7 @@ impl std::fmt::Display for SecretError {
         f.write_str(match self {
             Self::EmptyPassphrase => "the passphrase is empty",
             Self::Missing => "neither a passphrase nor a keyfile is given",
+            Self::SameKeyfile => "two of the key files hold the same bytes",
         })
     }
 }
@@ -33,8 +37,10 @@ impl std::error::Error for SecretError {}
 /// See the module. At least one part is there, and the passphrase is not empty.
 #[derive(Debug)]
 pub struct SlotSecret {
+    kind: SlotKind,
     passphrase: Option<SecretVec>,
     keyfile: Option<SecretBytes<32>>,
+    other: Option<SecretBytes<32>>,
 }
 
 impl SlotSecret {
@@ -49,19 +55,57 @@ impl SlotSecret {
         match (&passphrase, &keyfile) {
             (None, None) => Err(SecretError::Missing),
             (Some(p), _) if p.is_empty() => Err(SecretError::EmptyPassphrase),
-            _ => Ok(Self {
-                passphrase,
-                keyfile,
-            }),
+            (Some(_), None) => Ok(Self::parts(SlotKind::Passphrase, passphrase, keyfile)),
+            (None, Some(_)) => Ok(Self::parts(SlotKind::Keyfile, passphrase, keyfile)),
+            (Some(_), Some(_)) => {
+                let kind = SlotKind::PassphraseAndKeyfile;
+                Ok(Self::parts(kind, passphrase, keyfile))
+            }
+        }
+    }
+
+    fn parts(
+        kind: SlotKind,
+        passphrase: Option<SecretVec>,
+        keyfile: Option<SecretBytes<32>>,
+    ) -> Self {
+        Self {
+            kind,
+            passphrase,
+            keyfile,
+            other: None,
+        }
+    }
+
+    /// Of a kind that is neither passphrase nor keyfile: a random key, or the hash of what was handed over.
+    pub(crate) fn other(kind: SlotKind, bytes: SecretBytes<32>) -> Self {
+        Self {
+            other: Some(bytes),
+            ..Self::parts(kind, None, None)
         }
     }
 
     /// The kind of slot it opens.
     pub fn kind(&self) -> SlotKind {
-        match (&self.passphrase, &self.keyfile) {
-            (_, None) => SlotKind::Passphrase,
-            (None, Some(_)) => SlotKind::Keyfile,
-            (Some(_), Some(_)) => SlotKind::PassphraseAndKeyfile,
+        self.kind
+    }
+
+    /// Whether it is random by construction, so that nothing is gained by making each guess expensive.
+    pub fn is_random(&self) -> bool {
+        matches!(self.kind, SlotKind::Recovery | SlotKind::Shares)
+    }
+
+    /// The same again.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let copy = |bytes: &SecretBytes<32>| {
+            SecretBytes::filled_by(|own| own.copy_from_slice(bytes.as_bytes()))
+        };
+        Self {
+            kind: self.kind,
+            passphrase: self.passphrase.as_ref().map(|p| p.as_bytes().into()),
+            keyfile: self.keyfile.as_ref().map(copy),
+            other: self.other.as_ref().map(copy),
         }
     }
 
@@ -79,8 +123,39 @@ impl SlotSecret {
         if let Some(keyfile) = &self.keyfile {
             part(KEYFILE, keyfile.as_bytes());
         }
+        if let Some(other) = &self.other {
+            // Numbers 3 to 6 for kinds 4 to 7.
+            part((self.kind.number() - 1) as u8, other.as_bytes());
+        }
         input
     }
+}
+
+/// One hash for several keyfiles, in whatever order they are given; that of a single one stays as it is.
+///
+/// # Errors
+/// [`SecretError::Missing`] without any, [`SecretError::SameKeyfile`] where one was given twice.
+pub fn combine_keyfiles(mut hashes: Vec<SecretBytes<32>>) -> Result<SecretBytes<32>, SecretError> {
+    hashes.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    if hashes
+        .windows(2)
+        .any(|pair| pair[0].ct_eq(pair[1].as_bytes()))
+    {
+        return Err(SecretError::SameKeyfile);
+    }
+    if hashes.len() < 2 {
+        return hashes.pop().ok_or(SecretError::Missing);
+    }
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(KEYFILES_DOMAIN);
+    context.update(&(hashes.len() as u64).to_le_bytes());
+    hashes
+        .iter()
+        .for_each(|hash| context.update(hash.as_bytes()));
+    let hash = context.finish();
+    Ok(SecretBytes::filled_by(|own| {
+        own.copy_from_slice(hash.as_ref())
+    }))
 }
 
 /// SHA-256 of a whole keyfile of any size.
@@ -147,6 +222,37 @@ mod tests {
         // A passphrase that imitates passphrase and keyfile.
         let imitation = canonical(Some(&both[17..]), None).expect("a secret");
         assert_ne!(both, imitation);
+    }
+
+    #[test]
+    fn keyfiles_are_combined_in_any_order_and_none_counts_twice() {
+        let hash = |byte: u8| SecretBytes::take(&mut [byte; 32]);
+        let combined = |bytes: &[u8]| {
+            combine_keyfiles(bytes.iter().map(|b| hash(*b)).collect()).map(|h| *h.as_bytes())
+        };
+        assert_eq!(combined(&[1, 2, 3]), combined(&[3, 1, 2]));
+        assert_ne!(combined(&[1, 2]), combined(&[1, 2, 3]));
+        assert_eq!(combined(&[7]), Ok([7; 32]));
+        assert_eq!(combined(&[1, 2, 1]), Err(SecretError::SameKeyfile));
+        assert_eq!(combined(&[]), Err(SecretError::Missing));
+    }
+
+    #[test]
+    fn the_same_bytes_of_two_kinds_are_two_secrets() {
+        let kinds = [
+            SlotKind::Credential,
+            SlotKind::Command,
+            SlotKind::Recovery,
+            SlotKind::Shares,
+        ];
+        for (index, kind) in kinds.into_iter().enumerate() {
+            let secret = SlotSecret::other(kind, SecretBytes::take(&mut [7; 32]));
+            assert_eq!(secret.canonical().as_bytes()[8], 3 + index as u8);
+            assert_eq!(
+                secret.copy().canonical().as_bytes(),
+                secret.canonical().as_bytes()
+            );
+        }
     }
 
     #[test]

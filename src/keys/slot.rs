@@ -19,6 +19,8 @@ pub struct NewSlot {
     pub changed: i64,
     pub expires: Option<i64>,
     pub kdf: Kdf,
+    /// What the kind needs to find the secret again.
+    pub data: Vec<u8>,
 }
 
 /// Why a slot does not open.
@@ -62,7 +64,7 @@ pub fn seal_slot(new: NewSlot, secret: &SlotSecret, key: &VolumeKey) -> Result<S
         commitment: *root.commitment().as_bytes(),
         nonce: nonce::random(),
         sealed: [0; 48],
-        data: Vec::new(),
+        data: new.data,
     };
     let aad = slot.aad(&new.volume);
     let (sealed, tag) = slot.sealed.split_at_mut(32);

@@ -113,7 +113,7 @@ pub fn heal<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), Volu
     mend().map_err(fail)
 }
 
-fn replace<B: Backing>(
+pub(super) fn replace<B: Backing>(
     backing: &B,
     tmp: &B::Dir,
     into: &B::Dir,

@@ -11,6 +11,10 @@ pub const SUPERBLOCK: &str = "superblock";
 pub const TMP_DIR: &str = "tmp";
 pub const TARGETS_DIR: &str = "targets";
 pub const LOCK: &str = "lock";
+/// Carries the lock of whoever writes the volume header.
+pub const HEADER_LOCK: &str = "volume.lock";
+/// When each key slot opened the vault last.
+pub const LAST_USED: &str = "used";
 
 pub fn meta(vault: &Path) -> PathBuf {
     vault.join(META_DIR)

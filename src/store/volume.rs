@@ -227,8 +227,8 @@ fn write_new(
 /// A vault whose header was read but not yet verified: that needs the key.
 #[derive(Debug)]
 pub struct Locked {
-    disk: Disk,
-    found: header::Found,
+    pub(super) disk: Disk,
+    pub(super) found: header::Found,
 }
 
 impl Locked {
@@ -255,20 +255,6 @@ impl Locked {
     ) -> std::result::Result<(VolumeKey, Arc<VolumeKeys>), VolumeError> {
         let (key, keys) = keyed::unlock(self.header(), secret).map_err(VolumeError::Unlock)?;
         Ok((key, Arc::new(keys)))
-    }
-
-    /// Replaces the secret of the slot that `old` opens. Both header copies are durable when this returns.
-    pub fn change_secret(
-        &mut self,
-        old: &SlotSecret,
-        new: &SlotSecret,
-        kdf: Argon2Params,
-    ) -> std::result::Result<u32, VolumeError> {
-        let mut header = self.header().clone();
-        let slot = keyed::change_secret(&mut header, old, new, kdf).map_err(VolumeError::Unlock)?;
-        header::write(&self.disk, &header)?;
-        self.found.header = header;
-        Ok(slot)
     }
 }
 

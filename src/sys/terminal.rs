@@ -4,7 +4,7 @@
 //! interrupted, suspended or killed. Where the answer is kept is the caller's business; the buffers here are wiped.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::event::{PollFd, PollFlags};
@@ -47,6 +47,14 @@ impl Terminal {
 
     pub fn say(&self, line: &str) -> io::Result<()> {
         writeln!(&self.0, "{line}")
+    }
+
+    /// Asks `question`, for an answer that is no secret; without its newline.
+    pub fn ask(&self, question: &str) -> io::Result<String> {
+        write!(&self.0, "{question}")?;
+        let mut line = String::new();
+        BufReader::new(&self.0).read_line(&mut line)?;
+        Ok(line.trim_end_matches('\n').to_owned())
     }
 
     /// Asks `question` and hands the answer to `keep` piece by piece, without the newline.

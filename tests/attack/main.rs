@@ -15,4 +15,5 @@ mod kind;
 mod lab;
 mod name;
 mod sealed;
+mod slots;
 mod superblock;

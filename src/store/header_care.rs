@@ -1,0 +1,151 @@
+//! Looking after the volume header: its copies as they are, whether a header belongs to a vault, putting one back, and
+//! destroying it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::crypto::{NameKeys, rand};
+use crate::format::FormatError;
+use crate::format::volume::{MAX_HEADER_LEN, VolumeHeader};
+use crate::store::disk::{Atime, Disk};
+use crate::store::header;
+use crate::store::layout::{self, HEADER, HEADER_BACKUP, LAST_USED, TMP_DIR};
+use crate::store::locked::HeaderLock;
+use crate::store::volume::{Locked, VolumeError};
+
+/// One copy as found.
+#[derive(Debug)]
+pub struct Copy {
+    /// In the vault, as `~wardfs/volume`.
+    pub path: PathBuf,
+    pub bytes: io::Result<Vec<u8>>,
+}
+
+impl Copy {
+    /// What is in it.
+    ///
+    /// # Errors
+    /// `None` if it cannot be read.
+    pub fn header(&self) -> Result<VolumeHeader, Option<FormatError>> {
+        let bytes = self.bytes.as_ref().map_err(|_| None)?;
+        VolumeHeader::decode(bytes).map_err(Some)
+    }
+}
+
+/// Both copies, the first one first, whatever state they are in.
+pub fn copies(vault: &Path) -> [Copy; 2] {
+    [HEADER, HEADER_BACKUP].map(|name| {
+        let path = layout::meta(vault).join(name);
+        let bytes = read_bytes(&path);
+        Copy { path, bytes }
+    })
+}
+
+/// At most as much as a header has; never from something that is no file.
+pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_HEADER_LEN as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether the tree of the vault was made with these keys: whether they authenticate the id of its root directory.
+pub fn tree_belongs_to(vault: &Path, names: &NameKeys) -> io::Result<bool> {
+    let mut record = Vec::new();
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(vault.join("~id"))?
+        .take(4096)
+        .read_to_end(&mut record)?;
+    Ok(names.parse_dir_record(&record).is_ok())
+}
+
+impl Locked {
+    /// The vault with a header that is not the one on its disk, to see whether a secret opens it.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    pub fn with_header(vault: &Path, header: VolumeHeader) -> Result<Self, VolumeError> {
+        let disk = Disk::open(vault, Atime::Keep);
+        let disk = disk.map_err(|e| VolumeError::io("open the vault's directory", e))?;
+        let found = header::Found {
+            header,
+            from_backup: false,
+        };
+        Ok(Self { disk, found })
+    }
+
+    /// Makes both copies hold a header that somebody has verified.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    pub fn put_back(vault: &Path, restored: &VolumeHeader) -> Result<(), VolumeError> {
+        let fail = |e| VolumeError::io("open the vault", e);
+        let disk = Disk::open(vault, Atime::Keep).map_err(fail)?;
+        let lock = |e| VolumeError::io("lock the volume header", e);
+        let _lock = HeaderLock::acquire(vault).map_err(lock)?;
+        header::write(&disk, restored)
+    }
+
+    /// Mends the copy that is damaged or out of date.
+    ///
+    /// # Errors
+    /// [`VolumeError::Io`].
+    pub fn heal(&self, vault: &Path) -> Result<(), VolumeError> {
+        let lock = |e| VolumeError::io("lock the volume header", e);
+        let _lock = HeaderLock::acquire(vault).map_err(lock)?;
+        header::heal(&self.disk, self.header())
+    }
+}
+
+/// Overwrites both copies and whatever is left of others, and removes them. Goes on after a failure, and then reports
+/// the first.
+pub fn destroy(vault: &Path) -> io::Result<()> {
+    let meta = layout::meta(vault);
+    let mut targets = vec![meta.join(HEADER), meta.join(HEADER_BACKUP)];
+    if let Ok(entries) = fs::read_dir(meta.join(TMP_DIR)) {
+        targets.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    let _lock = HeaderLock::acquire(vault)?;
+    let mut first = Ok(());
+    for target in targets {
+        match overwrite(&target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound && first.is_ok() => first = Err(e),
+            _ => {}
+        }
+    }
+    let _ = fs::remove_file(meta.join(LAST_USED));
+    let synced = fs::File::open(&meta).and_then(|dir| dir.sync_all());
+    first.and(synced)
+}
+
+/// Random bytes, then zeros, both on the disk before the name goes.
+fn overwrite(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return fs::remove_file(path);
+    }
+    let length = file.metadata()?.len().min(MAX_HEADER_LEN as u64 + 1);
+    let mut noise = vec![0; length as usize];
+    rand::fill(&mut noise);
+    file.write_all_at(&noise, 0)?;
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    noise.fill(0);
+    file.write_all(&noise)?;
+    file.sync_all()?;
+    fs::remove_file(path)
+}

@@ -1,0 +1,85 @@
+//! Changing the header of a vault that somebody has unlocked, also while it is mounted.
+//!
+//! One process at a time reads, changes and writes: it holds the lock on `~wardfs/volume.lock`. The daemon of a mount
+//! does not care, for it reads the header only once.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::crypto::VolumeKey;
+use crate::format::volume::VolumeHeader;
+use crate::keys::header::{self as keyed, Opened, UnlockError};
+use crate::keys::secret::SlotSecret;
+use crate::store::header;
+use crate::store::layout::{self, HEADER_LOCK};
+use crate::store::volume::{Locked, VolumeError};
+
+/// Held by whoever writes the header; free again when dropped or when the process ends.
+#[derive(Debug)]
+pub struct HeaderLock {
+    _file: File,
+}
+
+impl HeaderLock {
+    /// Waits until it is free, which takes as long as others write.
+    pub fn acquire(vault: &Path) -> io::Result<Self> {
+        let path = layout::meta(vault).join(HEADER_LOCK);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("the header's lock is not a file"));
+        }
+        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        Ok(Self { _file: file })
+    }
+}
+
+impl Locked {
+    /// Opens one slot, or any, with `secret`, and verifies the header.
+    ///
+    /// # Errors
+    /// [`VolumeError::Unlock`].
+    pub fn open_with(&self, slot: Option<u32>, secret: &SlotSecret) -> Result<Opened, VolumeError> {
+        keyed::open(self.header(), slot, secret).map_err(VolumeError::Unlock)
+    }
+
+    /// Changes the header as it is now on the disk, which must be authentic. Both copies are durable when this returns;
+    /// nothing is written if `change` fails.
+    ///
+    /// # Errors
+    /// Those of `change`, and [`VolumeError`].
+    pub fn update<T, E: From<VolumeError>>(
+        &mut self,
+        vault: &Path,
+        key: &VolumeKey,
+        change: impl FnOnce(&mut VolumeHeader) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let fail = |e| VolumeError::io("lock the volume header", e);
+        let _lock = HeaderLock::acquire(vault).map_err(fail)?;
+        let found = header::read(&self.disk)?;
+        let mut changed = found.header;
+        if !changed.mac_matches(&key.header_mac_key()) {
+            return Err(VolumeError::Unlock(UnlockError::Tampered).into());
+        }
+        let done = change(&mut changed)?;
+        changed
+            .check()
+            .map_err(|e| VolumeError::Unlock(UnlockError::Invalid(e)))?;
+        header::write(&self.disk, &changed)?;
+        self.found = header::Found {
+            header: changed,
+            from_backup: false,
+        };
+        Ok(done)
+    }
+}
