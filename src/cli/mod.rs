@@ -4,10 +4,12 @@
 
 mod args;
 mod bench;
+mod check;
 mod completions;
 mod daemons;
 pub mod exit;
 mod failure;
+mod finding;
 mod info;
 mod init;
 mod kdf;
@@ -16,6 +18,7 @@ mod mount;
 mod output;
 mod passwd;
 mod place;
+mod progress;
 mod secret;
 mod serve;
 mod size;
@@ -41,6 +44,10 @@ pub fn main() -> Exit {
         },
         Verb::Umount(args) => umount::run(args, verbosity),
         Verb::Info(args) => info::run(args),
+        Verb::Check(args) => match check::run(args, verbosity) {
+            Ok(exit) => return exit,
+            Err(failure) => Err(failure),
+        },
         Verb::Passwd(args) => passwd::run(args, verbosity),
         Verb::Bench(args) => bench::run(args),
         Verb::Version(args) => version::run(args),

@@ -4,6 +4,7 @@
 //! Everything here works on stored objects and plaintext names; POSIX semantics, inodes and handles are in `fs`.
 
 pub mod backing;
+pub mod check;
 pub mod dir;
 pub mod disk;
 pub mod error;

@@ -376,6 +376,11 @@ impl<B: Backing> Volume<B> {
         Ok(sequencer.close(&self.backing, &self.keys, unsettled)?)
     }
 
+    /// `~wardfs`.
+    pub(super) fn meta_dir(&self) -> &B::Dir {
+        &self.meta
+    }
+
     /// The directory of sealed symlink targets, which vaults have from the beginning.
     pub(super) fn targets_dir(&self) -> Result<B::Dir> {
         match self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes()) {
