@@ -53,11 +53,7 @@ impl Progress {
         }
         let (mut rate, mut before, mut at) = (None, 0, Instant::now());
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*ended {
-            (ended, _) = self
-                .end
-                .wait_timeout(ended, EVERY)
-                .unwrap_or_else(PoisonError::into_inner);
+        loop {
             let (done, now) = (tally.done.load(Ordering::Relaxed), Instant::now());
             let seconds = (now - at).as_secs_f64().max(0.001);
             let latest = done.saturating_sub(before) as f64 / seconds;
@@ -67,11 +63,26 @@ impl Progress {
                 .counted
                 .load(Ordering::Acquire)
                 .then(|| tally.total.load(Ordering::Relaxed));
-            let line = line(done, total, smooth, tally.files.load(Ordering::Relaxed));
-            let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
-            *shown = true;
+            self.draw(&line(
+                done,
+                total,
+                smooth,
+                tally.files.load(Ordering::Relaxed),
+            ));
+            if *ended {
+                return;
+            }
+            (ended, _) = self
+                .end
+                .wait_timeout(ended, EVERY)
+                .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    fn draw(&self, line: &str) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = io::stderr().write_all(format!("\r{line}\x1b[K").as_bytes());
+        *shown = true;
     }
 
     /// Takes the line away for good.

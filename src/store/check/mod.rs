@@ -18,7 +18,10 @@ mod pool;
 mod raw;
 pub mod salvage;
 pub mod sample;
+mod scan;
 pub mod tally;
+mod verdict;
+mod view;
 mod walk;
 
 use std::collections::HashSet;
