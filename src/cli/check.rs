@@ -43,8 +43,8 @@ Examples:
   wardfs check /srv/scans --salvage /mnt/disk/scans
   wardfs check /srv/archive --sample 1% --json --keyfile key | jq -r 'select(.path).path'
 
-Ends with 0 if the vault is clean, 26 if it is now, 27 if something is damaged, and 28 if something could not be
-read.")]
+Ends with 0 if the vault is clean, 26 if it is clean now, 27 if something is damaged, and 28 if
+nothing is damaged but something could not be read.")]
 pub struct CheckArgs {
     /// The vault's directory
     vault: PathBuf,

@@ -11,6 +11,7 @@ mod lab;
 mod damage;
 mod ends;
 mod live;
+mod manual;
 mod refused;
 mod repair;
 mod report;
