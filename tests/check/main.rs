@@ -10,6 +10,7 @@ mod lab;
 
 mod damage;
 mod ends;
+mod hostile;
 mod live;
 mod manual;
 mod refused;

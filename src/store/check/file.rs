@@ -20,8 +20,10 @@ use crate::store::check::scan::Found;
 use crate::store::check::tally::Tally;
 use crate::store::check::view::View;
 
-/// Plaintext bytes that one thread takes of a large file.
+/// Plaintext bytes that one thread takes of a large file, at least.
 const PART: u64 = 64 << 20;
+/// The most parts of a file.
+const PARTS: u64 = 1024;
 
 /// What a thread is given to do.
 #[derive(Debug)]
@@ -121,10 +123,11 @@ impl<B: Backing> Check<'_, B> {
             self.rescue_all(&open);
             return self.finish(&open);
         }
-        let parts: Vec<ByteRange> = (0..whole.end.div_ceil(PART))
+        let part = PART * whole.end.div_ceil(PART * PARTS).max(1);
+        let parts: Vec<ByteRange> = (0..whole.end.div_ceil(part))
             .map(|i| ByteRange {
-                start: i * PART,
-                end: whole.end.min((i + 1) * PART),
+                start: i * part,
+                end: whole.end.min((i + 1) * part),
             })
             .collect();
         match &parts[..] {

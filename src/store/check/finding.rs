@@ -76,10 +76,15 @@ pub struct ByteRange {
     pub end: u64,
 }
 
-/// Adds a range behind the others; one that begins where the last one ends, or in it, is joined to it.
+/// Ranges kept one by one.
+const RANGES: usize = 1 << 16;
+
+/// Adds a range behind the others; one that begins where the last one ends, or in it, is joined to it. So is one too
+/// many, with what lies between.
 pub fn add_range(ranges: &mut Vec<ByteRange>, new: ByteRange) {
+    let full = ranges.len() >= RANGES;
     match ranges.last_mut() {
-        Some(last) if (last.start..=last.end).contains(&new.start) => {
+        Some(last) if new.start >= last.start && (full || new.start <= last.end) => {
             last.end = last.end.max(new.end);
         }
         _ => ranges.push(new),

@@ -8,10 +8,11 @@ use std::io;
 use crate::content::Buffer;
 use crate::content::run::seal_run;
 use crate::crypto::{ChunkFlags, ChunkNo, WriteSeq};
-use crate::format::file::{CHUNK_OVERHEAD, HEADER_LEN};
-use crate::store::backing::{Backing, OpenFor, SetTime, Sync, Target};
+use crate::format::file::CHUNK_OVERHEAD;
+use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Sync, Target};
 use crate::store::check::Check;
 use crate::store::check::file::FileTask;
+use crate::store::check::holes::{hole_end, last_data};
 use crate::store::check::raw::{Raw, RawChunk};
 
 /// What is to be written so that the file has one end.
@@ -34,7 +35,7 @@ impl<B: Backing> Check<'_, B> {
         let Some(raw) = Raw::open(self.volume, &file) else {
             return Ok(false);
         };
-        let Some(plan) = self.plan_end(&raw, &file, attr.size) else {
+        let Some(plan) = self.plan_end(&raw, &file, &attr) else {
             return Ok(false);
         };
         for (no, plain, flags) in &plan.seal {
@@ -53,12 +54,11 @@ impl<B: Backing> Check<'_, B> {
     }
 
     /// `None` where the chunks do not tell, or nothing is wrong with the end.
-    fn plan_end(&self, raw: &Raw, file: &B::File, stored: u64) -> Option<Plan> {
+    fn plan_end(&self, raw: &Raw, file: &B::File, attr: &Attr) -> Option<Plan> {
         let geometry = self.volume.geometry();
         let open = |no| raw.chunk(self.volume, file, no);
         let size = geometry.chunk_size();
-        let body = stored.checked_sub(HEADER_LEN as u64 + 1)?;
-        let mut no = ChunkNo(body / geometry.stored_chunk() as u64);
+        let mut no = last_data(self.volume, file, attr);
         // Behind the last chunk that authenticates there is nothing that anybody could read.
         let last = loop {
             match open(no) {
@@ -75,7 +75,8 @@ impl<B: Backing> Check<'_, B> {
             }
             sparse = false;
         }
-        for no in (0..end.0).map(ChunkNo) {
+        let mut no = ChunkNo(0);
+        while no < end {
             match open(no) {
                 Some(inner) if !inner.meta.flags.is_final && inner.plain.len() == size => {}
                 Some(inner) => {
@@ -83,9 +84,16 @@ impl<B: Backing> Check<'_, B> {
                     seal.push((no, plain, ChunkFlags::default()));
                 }
                 // A hole is one only if the end says so; other damage is not for here.
-                None if last.meta.flags.is_final => {}
+                None if last.meta.flags.is_final => {
+                    let data = hole_end(self.volume, file, attr, no).min(end);
+                    if data > no {
+                        no = data;
+                        continue;
+                    }
+                }
                 None => return None,
             }
+            no.0 += 1;
         }
         let len = geometry.stored_start(end) + (last.plain.len() + CHUNK_OVERHEAD) as u64;
         if !last.meta.flags.is_final {
@@ -95,7 +103,7 @@ impl<B: Backing> Check<'_, B> {
             };
             seal.insert(0, (end, last.plain, flags));
         }
-        (!seal.is_empty() || len != stored).then_some(Plan { seal, len })
+        (!seal.is_empty() || len != attr.size).then_some(Plan { seal, len })
     }
 }
 

@@ -11,6 +11,7 @@ mod directory;
 mod file;
 pub mod finding;
 mod frame;
+mod holes;
 mod mend;
 mod name;
 mod node;
