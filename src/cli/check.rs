@@ -17,14 +17,16 @@ use super::failure::{Failure, warn};
 use super::output::print;
 use super::progress::{self, Progress};
 use super::secret::{Role, SecretArgs};
-use super::{finding, place};
+use super::{finding, place, recovered};
 use crate::crypto::rand;
 use crate::store::check::finding::{Finding, State, Watch};
 use crate::store::check::sample::Sample;
 use crate::store::check::tally::Tally;
-use crate::store::check::{self, CheckError, Mode, Plan, Vault};
+use crate::store::check::{self, CheckError, Mode, Plan, Source, Vault};
 use crate::store::lock::{LockError, Note, VaultLock};
+use crate::store::recovery::Progress as Recovering;
 use crate::store::volume::Locked;
+use crate::store::{Disk, Volume};
 use crate::sys::daemon::raise_open_file_limit;
 use crate::sys::secret::harden_process;
 
@@ -139,6 +141,8 @@ pub fn run(args: &CheckArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
         progress: &progress,
         json: args.json,
         verbosity,
+        mode: plan.mode,
+        vault: plan.vault,
         gaps: Mutex::new(salvage.as_ref().map(|_| String::new())),
         failure: Mutex::new(None),
     };
@@ -146,13 +150,18 @@ pub fn run(args: &CheckArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     let begun = Instant::now();
     let checked = std::thread::scope(|scope| {
         scope.spawn(|| progress.run(&tally));
-        let header = locked.header();
-        let checked = check::run(&vault, lock, &keys, header, &plan, &report, &tally);
+        let source = Source {
+            dir: &vault,
+            lock,
+            keys,
+            header: locked.header(),
+        };
+        let checked = check::run(source, &plan, &report, &tally);
         progress.end();
         checked
     });
     checked.map_err(|e| match (e, &salvage) {
-        (CheckError::Volume(e), _) => failed(e),
+        (CheckError::Volume(e), _) => failed(*e),
         (CheckError::Salvage(e), dir) => {
             let dir = dir.as_deref().unwrap_or(Path::new("")).display();
             Failure::io(format!("write to the salvage directory {dir}"), &e)
@@ -239,6 +248,8 @@ struct Report<'a> {
     progress: &'a Progress,
     json: bool,
     verbosity: Verbosity,
+    mode: Mode,
+    vault: Vault,
     /// For the report in the salvage directory, if there is one.
     gaps: Mutex<Option<String>>,
     /// Of printing.
@@ -260,14 +271,47 @@ impl Watch for Report<'_> {
             false if grave || self.verbosity != Verbosity::Quiet => finding::text(found),
             false => return,
         };
-        if let Err(e) = self.progress.above(|| print(&text)) {
-            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-            failure.get_or_insert(e);
+        self.print(&text);
+    }
+
+    fn recovering(&self, progress: Recovering) {
+        self.progress.tell_before(match progress {
+            Recovering::Reading { bytes } => {
+                format!("reading the journal: {}", progress::size(bytes))
+            }
+            Recovering::Files { done, of } => format!("files of the journal: {done} of {of}"),
+        });
+    }
+
+    fn opened(&self, volume: &Volume<Disk>) {
+        let report = volume.recovered();
+        // The journal of a running mount is as it should be.
+        if report.is_empty() || self.vault == Vault::Mounted {
+            return;
+        }
+        let report = recovered::named(volume);
+        match self.json {
+            true => self.print(&format!("{}\n", json!({ "recovered": report }))),
+            false if self.verbosity == Verbosity::Quiet => {}
+            false => self.print(&format!(
+                "The vault was not closed in order; {}.\n{report}\n",
+                match self.mode {
+                    Mode::Look => "it is checked as the next mount will put it in order",
+                    Mode::Repair => "it was put in order first",
+                }
+            )),
         }
     }
 }
 
 impl Report<'_> {
+    fn print(&self, text: &str) {
+        if let Err(e) = self.progress.above(|| print(text)) {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(e);
+        }
+    }
+
     /// What it comes to.
     fn end(self, plan: &Plan, tally: &Tally, took: Duration) -> Result<Exit, Failure> {
         let (exit, result) = outcome(tally);

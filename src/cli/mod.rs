@@ -19,6 +19,7 @@ mod output;
 mod passwd;
 mod place;
 mod progress;
+mod recovered;
 mod secret;
 mod serve;
 mod size;

@@ -19,6 +19,8 @@ pub struct Progress {
     shown: Mutex<bool>,
     ended: Mutex<bool>,
     end: Condvar,
+    /// What is done before the check itself.
+    before: Mutex<Option<String>>,
     terminal: bool,
 }
 
@@ -29,8 +31,14 @@ impl Progress {
             shown: Mutex::new(false),
             ended: Mutex::new(false),
             end: Condvar::new(),
+            before: Mutex::new(None),
             terminal: wanted && io::stderr().is_terminal(),
         }
+    }
+
+    /// Shows this instead, as long as no file is checked.
+    pub fn tell_before(&self, text: String) {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
     }
 
     pub fn is_shown(&self) -> bool {
@@ -51,24 +59,25 @@ impl Progress {
         if !self.terminal {
             return;
         }
-        let (mut rate, mut before, mut at) = (None, 0, Instant::now());
+        let (mut rate, mut last, mut at) = (None, 0, Instant::now());
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let (done, now) = (tally.done.load(Ordering::Relaxed), Instant::now());
             let seconds = (now - at).as_secs_f64().max(0.001);
-            let latest = done.saturating_sub(before) as f64 / seconds;
+            let latest = done.saturating_sub(last) as f64 / seconds;
             let smooth = rate.map_or(latest, |r| r + WEIGHT * (latest - r));
-            (rate, before, at) = (Some(smooth), done, now);
+            (rate, last, at) = (Some(smooth), done, now);
             let total = tally
                 .counted
                 .load(Ordering::Acquire)
                 .then(|| tally.total.load(Ordering::Relaxed));
-            self.draw(&line(
-                done,
-                total,
-                smooth,
-                tally.files.load(Ordering::Relaxed),
-            ));
+            let files = tally.files.load(Ordering::Relaxed);
+            let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+            match before.as_ref().filter(|_| files == 0) {
+                Some(text) => self.draw(text),
+                None => self.draw(&line(done, total, smooth, files)),
+            }
+            drop(before);
             if *ended {
                 return;
             }

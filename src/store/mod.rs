@@ -4,6 +4,7 @@
 //! Everything here works on stored objects and plaintext names; POSIX semantics, inodes and handles are in `fs`.
 
 pub mod backing;
+pub mod change;
 pub mod check;
 pub mod dir;
 pub mod disk;
@@ -11,14 +12,19 @@ pub mod error;
 pub mod file;
 mod gaps;
 mod header;
+pub mod journal;
 mod layout;
 pub mod lock;
 pub mod namespace;
+mod path;
 mod range_lock;
+pub mod recovery;
 mod superblock;
+pub mod upkeep;
 pub mod volume;
 pub mod xattr;
 
+pub use change::Change;
 pub use dir::Dir;
 pub use disk::Disk;
 pub use error::{Error, Result};

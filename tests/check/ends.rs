@@ -1,4 +1,5 @@
-//! Files whose writing was interrupted by an unclean stop: `--repair` gives them one end again.
+//! Files whose writing was interrupted by an unclean stop: without a journal `--repair` gives them one end again, with one
+//! that is done by recovery, before the repair.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -11,7 +12,7 @@ use crate::report::{check, snapshot};
 
 /// A vault whose daemon was killed after it had made these files of 5 chunks and 100 bytes.
 fn killed<const N: usize>(names: [&str; N]) -> (Vault, [PathBuf; N]) {
-    let vault = Vault::new();
+    let vault = Vault::with(&["--journal", "off"]);
     let mount = vault.mount();
     let paths = names.map(|name| {
         let file = File::create(mount.join(name)).expect("made");
@@ -64,7 +65,7 @@ fn a_file_that_was_being_extended_ends_with_its_last_whole_chunk() {
 /// The new chunks were written, the old last chunk was not yet sealed anew.
 #[test]
 fn an_old_last_chunk_in_the_middle_is_filled_up() {
-    let vault = Vault::new();
+    let vault = Vault::with(&["--journal", "off"]);
     let mount = vault.mount();
     let olds = ["short", "full"].map(|name| {
         let len = if name == "full" { CHUNK } else { 100 };
@@ -127,4 +128,41 @@ fn what_a_crash_left_of_a_new_file_is_no_damage() {
     let (vault, [path]) = killed(["file"]);
     fs::write(path, "").expect("emptied");
     check(&vault, &[]).assert_clean();
+}
+
+/// What the journal holds and the files do not yet counts as theirs.
+#[test]
+fn an_unclean_vault_is_checked_as_it_will_be_recovered_and_repair_recovers_it() {
+    let vault = Vault::new();
+    let mount = vault.mount();
+    let whole = content(1, LEN);
+    fs::write(mount.join("file"), &whole).expect("written");
+    let file = File::options()
+        .write(true)
+        .open(mount.join("file"))
+        .expect("opens");
+    file.sync_all().expect("synced");
+    let mut expected = whole;
+    for at in [100, 2 * CHUNK + 7, 4 * CHUNK] {
+        expected[at..at + 50].fill(0xaa);
+        file.write_all_at(&[0xaa; 50], at as u64).expect("written");
+        file.sync_all().expect("synced");
+    }
+    mount.kill();
+    drop(file);
+    let before = snapshot(&vault);
+    let checked = check(&vault, &[]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(checked.findings.is_empty(), "{checked:?}");
+    assert!(checked.recovered.is_some(), "it says so");
+    assert!(snapshot(&vault) == before, "nothing is written");
+    let out = vault.dir().join("out");
+    check(&vault, &["--salvage", out.to_str().expect("UTF-8")]);
+    assert_eq!(read(&out.join("file")), Ok(expected.clone()));
+
+    let checked = check(&vault, &["--repair"]);
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    check(&vault, &[]).assert_clean();
+    let [file] = read_all(&vault, ["file"]);
+    assert_eq!(file, Ok(expected));
 }

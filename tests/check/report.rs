@@ -17,6 +17,8 @@ use crate::lab::*;
 pub struct Checked {
     pub code: Option<i32>,
     pub findings: Vec<Value>,
+    /// Of a vault that was not closed in order.
+    pub recovered: Option<Value>,
     pub summary: Value,
 }
 
@@ -43,9 +45,12 @@ pub fn check(vault: &Vault, arguments: &[&str]) -> Checked {
     let mut lines: Vec<Value> = ran.stdout.lines().map(parse).collect();
     let summary = lines.pop().unwrap_or_else(|| panic!("{ran:?}"));
     assert!(summary["summary"].is_string(), "{ran:?}");
+    let recovered = lines.iter().position(|l| l["recovered"].is_object());
+    let recovered = recovered.map(|at| lines.remove(at));
     Checked {
         code: ran.code,
         findings: lines,
+        recovered,
         summary,
     }
 }

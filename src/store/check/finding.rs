@@ -2,6 +2,8 @@
 
 use crate::store::backing::Backing;
 use crate::store::check::node::Place;
+use crate::store::recovery;
+use crate::store::{Disk, Volume};
 
 /// What is the matter, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,7 @@ impl State {
 pub enum Subject {
     Header,
     Superblock,
+    Journal,
     Directory,
     DirectoryId,
     Name,
@@ -56,6 +59,7 @@ impl Subject {
         match self {
             Self::Header => "volume header",
             Self::Superblock => "superblock",
+            Self::Journal => "journal",
             Self::Directory => "directory",
             Self::DirectoryId => "directory id",
             Self::Name => "name",
@@ -157,4 +161,8 @@ impl Finding {
 /// Who is told of findings, from several threads.
 pub trait Watch: Sync {
     fn found(&self, finding: &Finding);
+    /// How far the journal is read, and files are put in order, before the check.
+    fn recovering(&self, progress: recovery::Progress);
+    /// The vault is open; what recovery found is known.
+    fn opened(&self, volume: &Volume<Disk>);
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::content::Buffer;
 use crate::crypto::VolumeKeys;
 use crate::format::superblock::{SUPERBLOCK_LEN, Superblock};
 use crate::format::volume::VolumeHeader;
@@ -11,6 +12,7 @@ use crate::store::header;
 use crate::store::layout::{
     HEADER, HEADER_BACKUP, JOURNAL_DIR, LOCK, META_DIR, SUPERBLOCK, TARGETS_DIR, TMP_DIR,
 };
+use crate::store::recovery::SEGMENTS;
 use crate::store::volume::Volume;
 
 /// Looks at both header copies and both superblock slots. `verified` is the header that was unlocked.
@@ -79,6 +81,73 @@ fn inspect_superblock<B: Backing>(
                     tell(format!("slot {slot} is damaged: {e}"));
                 }
             }
+        }
+    }
+}
+
+/// What the journal says that no file shows.
+pub fn recovery<B: Backing>(volume: &Volume<B>, tell: &dyn Fn(Finding)) {
+    let report = volume.recovered();
+    let journal = format!("{META_DIR}/{JOURNAL_DIR}");
+    for orphan in &report.orphans {
+        let path = volume.plain_path(orphan.as_bytes());
+        tell(Finding {
+            path: path.unwrap_or_else(|| orphan.clone().into_bytes()),
+            ..Finding::of_vault(
+                State::Leftover,
+                Subject::Journal,
+                orphan,
+                "the journal has changes of this file, which is not in the vault",
+            )
+        });
+    }
+    if report.refused_images > 0 {
+        let said = format!(
+            "chunks in it that do not authenticate: {}",
+            report.refused_images
+        );
+        tell(Finding::of_vault(
+            State::Damaged,
+            Subject::Journal,
+            &journal,
+            said,
+        ));
+    }
+}
+
+/// Reads the segments of the journal to their ends, and names what else is in its directory. Which groups of them count
+/// is found out when the volume is opened; what follows those is of earlier times.
+pub fn segments<B: Backing>(volume: &Volume<B>, tell: &dyn Fn(Finding)) -> io::Result<()> {
+    let backing = volume.backing();
+    let journal = backing.open_dir(volume.meta_dir(), JOURNAL_DIR.as_bytes())?;
+    for name in names_in(backing, &journal)? {
+        let stored = stored(&[META_DIR.as_bytes(), JOURNAL_DIR.as_bytes(), &name]);
+        if name == SUPERBLOCK.as_bytes() {
+            continue;
+        }
+        if !SEGMENTS.contains(&&name[..]) {
+            tell(foreign(stored));
+            continue;
+        }
+        if let Err(e) = read_through(backing, &journal, &name) {
+            let said = format!("a segment cannot be read: {e}");
+            tell(Finding {
+                stored,
+                ..Finding::of_vault(State::Unreadable, Subject::Journal, "", said)
+            });
+        }
+    }
+    Ok(())
+}
+
+fn read_through<B: Backing>(backing: &B, dir: &B::Dir, name: &[u8]) -> io::Result<()> {
+    let file = backing.open(dir, name, OpenFor::Read)?;
+    let mut piece = Buffer::of_len(1 << 20);
+    let mut at = 0;
+    loop {
+        match backing.read_at(&file, &mut piece, at)? {
+            0 => return Ok(()),
+            got => at += got as u64,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The ends of files whose writing was interrupted: which chunk is the last one.
 //!
-//! Only for files last changed in a time that the superblock knows as one in which the volume was left unclean, and only
+//! Only in vaults without a journal: in others that is done by recovery, which knows what was synced. Only for files last
+//! changed in a time that the superblock knows as one in which the volume was left unclean, and only
 //! from chunks that authenticate. Nothing that authenticates is given up.
 
 use std::io;
@@ -26,6 +27,9 @@ struct Plan {
 impl<B: Backing> Check<'_, B> {
     /// Mends the end of a file; answers whether anything was done.
     pub(super) fn mend_end(&self, task: &FileTask<B>) -> io::Result<bool> {
+        if self.journaled {
+            return Ok(false);
+        }
         let backing = self.volume.backing();
         let file = backing.open(task.node.dir.handle(), &task.stored, OpenFor::ReadWrite)?;
         let attr = backing.stat(Target::File(&file))?;

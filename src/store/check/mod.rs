@@ -20,6 +20,7 @@ mod raw;
 pub mod salvage;
 pub mod sample;
 mod scan;
+mod source;
 pub mod tally;
 mod verdict;
 mod view;
@@ -27,17 +28,14 @@ mod walk;
 
 use std::collections::HashSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::crypto::VolumeKeys;
-use crate::format::volume::VolumeHeader;
+use crate::format::volume::INCOMPATIBLE_JOURNAL;
 use crate::store::backing::Backing;
-use crate::store::disk::{Atime, Disk};
-use crate::store::lock::VaultLock;
-use crate::store::volume::{Access, Volume, VolumeError};
+use crate::store::volume::{Volume, VolumeError};
 
 use finding::{Finding, State, Subject, Watch};
 use frame::Leftovers;
@@ -45,6 +43,7 @@ use node::Place;
 use pool::{Closing, Pool};
 use salvage::Salvage;
 use sample::Sample;
+pub use source::Source;
 use tally::Tally;
 
 /// How long to wait before another look at what a running mount may be writing.
@@ -86,20 +85,28 @@ pub struct Plan {
 /// Why a check did not come to its end.
 #[derive(Debug)]
 pub enum CheckError {
-    Volume(VolumeError),
+    Volume(Box<VolumeError>),
     /// The salvage directory could not be written.
     Salvage(io::Error),
 }
 
 impl From<VolumeError> for CheckError {
     fn from(e: VolumeError) -> Self {
-        Self::Volume(e)
+        Self::Volume(Box::new(e))
     }
 }
+
+type Reopen<'a, B> = dyn Fn() -> Option<Volume<B>> + Sync + 'a;
 
 /// A check that is under way.
 struct Check<'a, B: Backing> {
     volume: &'a Volume<B>,
+    /// Opens the volume again, as its journal is now.
+    reopen: &'a Reopen<'a, B>,
+    /// The volume as it was when somebody last wanted to see it anew, and since when.
+    fresh: Mutex<Option<(Instant, Arc<Volume<B>>)>>,
+    /// The volume has a journal.
+    journaled: bool,
     plan: &'a Plan,
     watch: &'a dyn Watch,
     tally: &'a Tally,
@@ -112,34 +119,21 @@ struct Check<'a, B: Backing> {
     since: i64,
 }
 
-/// Checks an unlocked vault. `lock` is `None` only for a vault that is mounted elsewhere.
+/// Checks an unlocked vault.
 pub fn run(
-    dir: &Path,
-    lock: Option<VaultLock>,
-    keys: &Arc<VolumeKeys>,
-    header: &VolumeHeader,
+    mut source: Source<'_>,
     plan: &Plan,
     watch: &dyn Watch,
     tally: &Tally,
 ) -> Result<(), CheckError> {
-    let open = || Disk::open(dir, Atime::Keep).map_err(|e| VolumeError::io("open the vault", e));
-    let disk = open()?;
-    let inspect = || {
-        let found = frame::inspect(&disk, keys, header);
-        found.map_err(|e| VolumeError::io("read ~wardfs", e))
-    };
-    let mut around = inspect()?;
+    let mut around = source.inspect()?;
     if plan.vault == Vault::Mounted && !around.is_empty() {
         std::thread::sleep(PAUSE);
-        around = inspect()?;
+        around = source.inspect()?;
     }
     let salvage = match &plan.salvage {
         Some(dir) => Some(Salvage::open(dir).map_err(CheckError::Salvage)?),
         None => None,
-    };
-    let access = match plan.mode {
-        Mode::Look => Access::ReadOnly,
-        Mode::Repair => Access::ReadWrite,
     };
     let tell = |finding: Finding| {
         tally.count(finding.state);
@@ -148,9 +142,14 @@ pub fn run(
     if plan.mode == Mode::Look {
         around.drain(..).for_each(tell);
     }
-    let volume = Volume::on(open()?, lock, Arc::clone(keys), header, access)?;
+    let volume = source.open(plan, watch)?;
+    watch.opened(&volume);
+    let reopen = || source.open_again();
     let check = Check {
         volume: &volume,
+        reopen: &reopen,
+        fresh: Mutex::default(),
+        journaled: source.header.incompatible & INCOMPATIBLE_JOURNAL != 0,
         plan,
         watch,
         tally,
@@ -168,10 +167,10 @@ pub fn run(
         salvage.finish().map_err(CheckError::Salvage)?;
     }
     if plan.mode == Mode::Repair {
-        let close = volume.close();
+        let close = volume.close(None);
         close.map_err(|e| VolumeError::io("close the volume", io::Error::other(e.to_string())))?;
         // Opening and closing have written both anew.
-        let still = inspect()?;
+        let still = source.inspect()?;
         for mut finding in around {
             let same = |f: &Finding| f.stored == finding.stored && f.detail == finding.detail;
             if !still.iter().any(same) {
@@ -214,6 +213,8 @@ impl<B: Backing> Check<'_, B> {
             Mode::Repair => Leftovers::Remove,
         };
         let tell = |finding| self.tell(finding);
+        frame::recovery(self.volume, &tell);
+        frame::segments(self.volume, &tell)?;
         frame::leftovers(self.volume, how, &tell)?;
         if !self.blind.load(Ordering::Relaxed) {
             let targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,6 +245,37 @@ impl<B: Backing> Check<'_, B> {
 
     fn is_live(&self) -> bool {
         self.plan.vault == Vault::Mounted
+    }
+
+    /// The volume as its journal is at a moment after `since`; as it was at the beginning if that cannot be read.
+    fn fresh(&self, since: Instant) -> Option<Arc<Volume<B>>> {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((opened, volume)) = &*fresh
+            && *opened > since
+        {
+            return Some(Arc::clone(volume));
+        }
+        let opened = Instant::now();
+        let volume = Arc::new((self.reopen)()?);
+        *fresh = Some((opened, Arc::clone(&volume)));
+        Some(volume)
+    }
+
+    /// The same check on another view of the volume.
+    fn on<'b>(&'b self, volume: &'b Volume<B>) -> Check<'b, B> {
+        Check {
+            volume,
+            reopen: self.reopen,
+            fresh: Mutex::default(),
+            journaled: self.journaled,
+            plan: self.plan,
+            watch: self.watch,
+            tally: self.tally,
+            salvage: self.salvage.clone(),
+            targets: Mutex::default(),
+            blind: AtomicBool::new(false),
+            since: self.since,
+        }
     }
 
     /// Whether this only says that a mount has removed something meanwhile.

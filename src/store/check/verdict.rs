@@ -1,5 +1,7 @@
 //! What a file comes to when all of it was read: another look or a repair where something was found, and the report.
 
+use std::time::Instant;
+
 use crate::content::Buffer;
 use crate::store::backing::Backing;
 use crate::store::check::file::{FileTask, OpenFile};
@@ -101,22 +103,25 @@ impl<B: Backing> Check<'_, B> {
         let mut attr = file.view.attr;
         let mut steady = 0;
         for _ in 0..PATIENCE {
+            let since = Instant::now();
             self.wait();
-            let view = match self.view(&file.task) {
+            // What is not yet in its place may be in the journal by now.
+            let fresh = self.fresh(since);
+            let again = self.on(fresh.as_deref().unwrap_or(self.volume));
+            let view = match again.view(&file.task) {
                 Ok(view) => view,
                 Err(e) if self.has_gone(&e) => return None,
                 Err(_) => return Some((State::Damaged, found)),
             };
-            let (frame, _) = self.look_at_frame(&view);
-            if frame.is_nothing() && self.reads(&view, found.ranges()) {
-                self.put_again(file, &view, &mut found);
-                return Some((
-                    State::Damaged,
-                    Found {
-                        gaps: found.gaps,
-                        ..Found::default()
-                    },
-                ));
+            let (frame, _) = again.look_at_frame(&view);
+            if frame.is_nothing() && again.reads(&view, found.ranges()) {
+                again.put_again(file, &view, &mut found);
+                let gaps = found.gaps;
+                let found = Found {
+                    gaps,
+                    ..Found::default()
+                };
+                return Some((State::Damaged, found));
             }
             let same = (attr.ino, attr.size, attr.mtime, attr.ctime)
                 == (

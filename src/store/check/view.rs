@@ -1,4 +1,5 @@
-//! A file as a mount would see it: [`DataFile`], opened in one place, and whether its frame is whole.
+//! A file as a mount would see it: [`DataFile`], opened in one place, and whether its frame is whole. In a vault that was
+//! not closed in order, that is the file as the next mount will recover it.
 
 use std::io;
 
@@ -43,8 +44,10 @@ impl<B: Backing> View<B> {
     }
 
     pub(super) fn has_valid_length(&self, check: &Check<'_, B>) -> bool {
-        let geometry = check.volume.geometry();
-        geometry.plain_size(self.attr.size).is_ok()
+        let volume = check.volume;
+        let recovered = volume.recovered_view(self.attr.ino);
+        recovered.is_some_and(|v| v.size.is_some())
+            || volume.geometry().plain_size(self.attr.size).is_ok()
     }
 }
 
@@ -54,7 +57,7 @@ impl<B: Backing> Check<'_, B> {
         let backing = self.volume.backing();
         let file = backing.open(task.node.dir.handle(), &task.stored, OpenFor::Read)?;
         let attr = backing.stat(Target::File(&file))?;
-        let data = DataFile::open(self.volume, file, OpenFor::Read, &attr);
+        let data = DataFile::open(&self.volume.change(), file, OpenFor::Read, &attr);
         Ok(View { data, attr })
     }
 
@@ -64,7 +67,7 @@ impl<B: Backing> Check<'_, B> {
         if view.is_new(self) {
             return (found, None);
         }
-        let id = match view.data.owner_id(self.volume) {
+        let id = match view.data.owner_id(&self.volume.change()) {
             Ok(id) => id,
             Err(e) => {
                 found.add(view.whole(), &e);

@@ -262,7 +262,7 @@ impl<B: Backing> Check<'_, B> {
             links.remember(&attr, path);
         }
         Tally::add(&self.tally.files, 1);
-        let size = self.volume.geometry().plain_size_lossy(attr.size);
+        let size = self.volume.plain_size_of(&attr);
         let out = match &node.out {
             Some(out) => {
                 let made = out.make_file(place.name, size);
