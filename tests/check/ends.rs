@@ -12,7 +12,11 @@ use crate::report::{check, snapshot};
 
 /// A vault whose daemon was killed after it had made these files of 5 chunks and 100 bytes.
 fn killed<const N: usize>(names: [&str; N]) -> (Vault, [PathBuf; N]) {
-    let vault = Vault::with(&["--journal", "off"]);
+    killed_with("off", names)
+}
+
+fn killed_with<const N: usize>(journal: &str, names: [&str; N]) -> (Vault, [PathBuf; N]) {
+    let vault = Vault::with(&["--journal", journal]);
     let mount = vault.mount();
     let paths = names.map(|name| {
         let file = File::create(mount.join(name)).expect("made");
@@ -165,4 +169,28 @@ fn an_unclean_vault_is_checked_as_it_will_be_recovered_and_repair_recovers_it() 
     check(&vault, &[]).assert_clean();
     let [file] = read_all(&vault, ["file"]);
     assert_eq!(file, Ok(expected));
+}
+
+/// Recovery knows that it was synced: so no crash did it.
+#[test]
+fn with_a_journal_a_synced_end_that_is_lost_stays_damage() {
+    let (vault, [at, inside, whole]) = killed_with("full", ["at", "inside", "whole"]);
+    cut(&at, chunk_at(3));
+    cut(&inside, chunk_at(4) + 20);
+    let stored = [
+        fs::read(&at).expect("stored"),
+        fs::read(&inside).expect("stored"),
+    ];
+    let told = [
+        "damaged file at 8192..12288",
+        "damaged file inside 0..16384",
+    ];
+    for arguments in [&[][..], &["--repair"], &[]] {
+        let checked = check(&vault, arguments);
+        assert_eq!(checked.code, Some(27), "{checked:?}");
+        assert_eq!(checked.told(), told);
+    }
+    assert!(fs::read(&at).expect("stored") == stored[0]);
+    assert!(fs::read(&inside).expect("stored") == stored[1]);
+    assert!(whole.exists());
 }

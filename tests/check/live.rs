@@ -5,6 +5,8 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{FallocateFlags, fallocate};
+
 use crate::common::Vault;
 use crate::lab::*;
 use crate::report::check;
@@ -78,10 +80,41 @@ fn a_vault_under_load_has_no_damage() {
 fn a_new_file_that_is_open_and_empty_is_no_damage() {
     let vault = Vault::new();
     let mount = vault.mount();
-    let _open = File::create(mount.join("new")).expect("made");
+    let open = File::create(mount.join("new")).expect("made");
     check(&vault, &[]).assert_clean();
-    drop(_open);
+    drop(open);
     mount.umount();
+}
+
+/// What is in its place is old, or between two states; the rest is in the journal.
+#[test]
+fn files_that_are_open_and_changed_are_no_damage() {
+    let vault = Vault::new();
+    let mount = vault.mount_with(&["-o", "nowriteback"]);
+    let files: Vec<File> = ["grown", "cut", "overwritten", "punched"]
+        .iter()
+        .map(|name| {
+            fs::write(mount.join(name), content(1, 100_000)).expect("written");
+            let file = File::options().write(true).open(mount.join(name));
+            let file = file.expect("opens");
+            file.sync_all().expect("synced");
+            match *name {
+                "grown" => file.write_all_at(&content(2, 50_000), 120_000),
+                "cut" => file.set_len(50_001),
+                "overwritten" => file.write_all_at(&content(2, 30_000), 777),
+                _ => {
+                    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    fallocate(&file, flags, 10_000, 50_000).map_err(Into::into)
+                }
+            }
+            .expect("changed");
+            file
+        })
+        .collect();
+    check(&vault, &[]).assert_clean();
+    drop(files);
+    mount.umount();
+    check(&vault, &[]).assert_clean();
 }
 
 #[test]
@@ -114,7 +147,6 @@ fn a_vault_can_be_salvaged_from_below_a_mount() {
     mount.umount();
 }
 
-/// Two may look at the same time, and nobody mounts meanwhile: it would be told who is there.
 #[test]
 fn a_check_leaves_no_trace() {
     let vault = prepared(&[], |mount| {
