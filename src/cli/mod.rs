@@ -4,6 +4,7 @@
 
 mod args;
 mod bench;
+mod check;
 mod command;
 mod completions;
 mod daemons;
@@ -11,6 +12,7 @@ mod erase;
 mod etc;
 pub mod exit;
 mod failure;
+mod finding;
 mod header;
 mod info;
 mod init;
@@ -21,6 +23,7 @@ mod mount;
 mod output;
 mod place;
 mod policy;
+mod progress;
 mod qr;
 mod recovered;
 mod secret;
@@ -53,6 +56,10 @@ pub fn main() -> Exit {
         Verb::Key(args) => key::run(args, verbosity),
         Verb::Header(args) => header::run(args, verbosity),
         Verb::Erase(args) => erase::run(args, verbosity),
+        Verb::Check(args) => match check::run(args, verbosity) {
+            Ok(exit) => return exit,
+            Err(failure) => Err(failure),
+        },
         Verb::Bench(args) => bench::run(args),
         Verb::Version(args) => version::run(args),
         Verb::Completions(args) => completions::run(args),

@@ -111,7 +111,7 @@ pub fn apart(vault: &Path, mountpoint: &Path) -> Result<(), Failure> {
 }
 
 /// By device and inode, so that bind mounts of the same directory are seen through.
-fn is_within(path: &Path, directory: &Path) -> bool {
+pub fn is_within(path: &Path, directory: &Path) -> bool {
     let identity = |p: &Path| fs::metadata(p).map(|m| (m.dev(), m.ino())).ok();
     let wanted = identity(directory);
     wanted.is_some()

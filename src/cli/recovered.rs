@@ -81,7 +81,7 @@ pub fn print_report(
 }
 
 /// The report with plaintext paths, where they can be read.
-fn named(volume: &Volume<Disk>) -> Report {
+pub fn named(volume: &Volume<Disk>) -> Report {
     let mut report = volume.recovered().clone();
     let name = |path: &mut String| {
         if let Some(plain) = volume.plain_path(path.as_bytes()) {

@@ -57,7 +57,11 @@ fn read_copy<B: Backing>(
     VolumeHeader::decode(&bytes).map_err(VolumeError::from_format)
 }
 
-fn read_bytes<B: Backing>(backing: &B, meta: &B::Dir, name: &str) -> Result<Vec<u8>, VolumeError> {
+pub(super) fn read_bytes<B: Backing>(
+    backing: &B,
+    meta: &B::Dir,
+    name: &str,
+) -> Result<Vec<u8>, VolumeError> {
     let fail = |e| VolumeError::io("read the volume header", e);
     let file = match backing.open(meta, name.as_bytes(), OpenFor::Read) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(VolumeError::NotAVault),

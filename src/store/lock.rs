@@ -79,6 +79,20 @@ impl VaultLock {
         Ok(Self { _file: Some(file) })
     }
 
+    /// Keeps others from serving the vault while it is only read. Several may do that at once.
+    pub fn share(vault: &Path) -> Result<Self, LockError> {
+        let mut file = match open(&layout::lock(vault), Note::None) {
+            // Without a lock file no one can be serving it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self { _file: None }),
+            other => other.map_err(LockError::Io)?,
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(Self { _file: Some(file) }),
+            Err(Errno::WOULDBLOCK) => Err(LockError::HeldBy(read_holder(&mut file))),
+            Err(e) => Err(LockError::Io(e.into())),
+        }
+    }
+
     /// Whether some process holds the vault, and who. `None` if it is free.
     pub fn holder(vault: &Path) -> io::Result<Option<Option<Holder>>> {
         let mut file = match open(&layout::lock(vault), Note::None) {

@@ -5,6 +5,7 @@
 
 pub mod backing;
 pub mod change;
+pub mod check;
 pub mod dir;
 pub mod disk;
 pub mod error;

@@ -276,7 +276,7 @@ impl<B: Backing> Volume<B> {
 }
 
 /// The id and plaintext length in a symlink that points to `~wardfs/targets`.
-fn far_target(stored: &[u8]) -> Option<(&str, u64)> {
+pub(super) fn far_target(stored: &[u8]) -> Option<(&str, u64)> {
     let (id, len) = std::str::from_utf8(stored)
         .ok()?
         .strip_prefix(FAR_TARGET)?

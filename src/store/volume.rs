@@ -478,6 +478,11 @@ impl<B: Backing> Volume<B> {
         self.unsettled.load(Ordering::Acquire)
     }
 
+    /// `~wardfs`.
+    pub(super) fn meta_dir(&self) -> &B::Dir {
+        &self.meta
+    }
+
     /// The directory of sealed symlink targets, which vaults have from the beginning.
     pub(super) fn targets_dir(&self) -> Result<B::Dir> {
         match self.backing.open_dir(&self.meta, TARGETS_DIR.as_bytes()) {

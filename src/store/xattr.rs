@@ -5,7 +5,7 @@ use crate::store::backing::{Backing, Target, XattrMode};
 use crate::store::error::{Error, Result};
 use crate::store::volume::Volume;
 
-const SEALED_PREFIX: &[u8] = b"user.wardfs.";
+pub(super) const SEALED_PREFIX: &[u8] = b"user.wardfs.";
 const PASSED: [&[u8]; 3] = [b"security.", b"trusted.", b"system.posix_acl_"];
 
 /// Which way an attribute goes.

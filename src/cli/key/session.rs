@@ -91,13 +91,17 @@ impl Closed {
     }
 
     pub fn open(self, args: &UnlockArgs) -> Result<Session, Failure> {
+        self.open_leaving(Traces::Leave, args)
+    }
+
+    pub fn open_leaving(self, traces: Traces, args: &UnlockArgs) -> Result<Session, Failure> {
         let slots = &self.locked.header().slots;
         let unlocker = args.plan(&self.vault, &self.shown, slots, Signals::Free)?;
         let unlocked = unlocker.open()?;
         if unlocked.locked.used_backup() {
             warn("the first copy of the volume header is damaged; the second one is used");
         }
-        after_unlock(&self.vault, &unlocked, Traces::Leave);
+        after_unlock(&self.vault, &unlocked, traces);
         Ok(Session {
             vault: self.vault,
             shown: self.shown,

@@ -38,6 +38,7 @@ use fresh::Proof;
 use log::{FileLog, Log};
 use report::{Cut, Failed, Healed, Report, shown};
 use resolve::{Entry, Finder};
+pub(super) use scan::SEGMENTS;
 use scan::Segments;
 use source::Source;
 use view::{History, Limits, View};

@@ -1,0 +1,74 @@
+//! The vault as a check opens it: once for the check, and again where a running mount has changed it meanwhile.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::crypto::VolumeKeys;
+use crate::format::volume::VolumeHeader;
+use crate::store::check::finding::{Finding, Watch};
+use crate::store::check::{Mode, PAUSE, Plan, STEADY, Vault, frame};
+use crate::store::disk::{Atime, Disk};
+use crate::store::lock::VaultLock;
+use crate::store::upkeep::JournalMode;
+use crate::store::volume::{Access, Options, Volume, VolumeError};
+
+/// An unlocked vault.
+#[derive(Debug)]
+pub struct Source<'a> {
+    pub dir: &'a Path,
+    /// `None` only for a vault that is mounted elsewhere.
+    pub lock: Option<VaultLock>,
+    pub keys: Arc<VolumeKeys>,
+    pub header: &'a VolumeHeader,
+}
+
+impl Source<'_> {
+    fn disk(&self) -> Result<Disk, VolumeError> {
+        Disk::open(self.dir, Atime::Keep).map_err(|e| VolumeError::io("open the vault", e))
+    }
+
+    /// Looks at the header copies and the superblock.
+    pub(super) fn inspect(&self) -> Result<Vec<Finding>, VolumeError> {
+        frame::inspect(&self.disk()?, &self.keys, self.header)
+            .map_err(|e| VolumeError::io("read ~wardfs", e))
+    }
+
+    /// Opens the volume, which takes the lock.
+    pub(super) fn open(
+        &mut self,
+        plan: &Plan,
+        watch: &dyn Watch,
+    ) -> Result<Volume<Disk>, VolumeError> {
+        let progress = |progress| watch.recovering(progress);
+        let options = Options {
+            // Nothing that a check writes needs a journal.
+            journal: JournalMode::Off,
+            progress: &progress,
+            ..Options::default()
+        };
+        let access = match plan.mode {
+            Mode::Look => Access::ReadOnly,
+            Mode::Repair => Access::ReadWrite,
+        };
+        let mut lock = self.lock.take();
+        let mut tries = STEADY;
+        loop {
+            let (keys, disk) = (Arc::clone(&self.keys), self.disk()?);
+            match Volume::on(disk, lock.take(), keys, self.header, access, options) {
+                // A running mount may have begun a new segment while the old one was read.
+                Err(_) if plan.vault == Vault::Mounted && tries > 0 => {
+                    tries -= 1;
+                    std::thread::sleep(PAUSE);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Opens it once more, for reading.
+    pub(super) fn open_again(&self) -> Option<Volume<Disk>> {
+        let (keys, options) = (Arc::clone(&self.keys), Options::default());
+        let disk = self.disk().ok()?;
+        Volume::on(disk, None, keys, self.header, Access::ReadOnly, options).ok()
+    }
+}
