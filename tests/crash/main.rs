@@ -1,0 +1,25 @@
+//! Power cuts, simulated on the seam to the backing filesystem: every point of a workload, every state of what was not
+//! durable, under four kinds of filesystem. What is found after recovery is held against the contract.
+
+#[path = "../common/mod.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod common;
+
+mod disk;
+mod drive;
+mod faults;
+mod history;
+mod lab;
+mod long;
+mod names;
+mod observe;
+mod oracle;
+mod place;
+mod profile;
+mod random;
+mod runner;
+mod states;
+mod step;
+mod sweep;
+mod teeth;
+mod workload;
