@@ -273,10 +273,20 @@ impl Driver<'_> {
                 let closed = self.fs().close();
                 self.call(text, closed)?;
                 self.fs = None;
-                let opened = self.lab.open(&self.disk);
-                self.fs = Some(self.call("open again".into(), opened)?);
+                self.open_again()?;
+            }
+            Act::Kill => {
+                self.open.clear();
+                self.fs = None;
+                self.open_again()?;
             }
         }
+        Ok(())
+    }
+
+    fn open_again(&mut self) -> Done {
+        let opened = self.lab.open(&self.disk);
+        self.fs = Some(self.call("open again".into(), opened)?);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 //! durable, under four kinds of filesystem. What is found after recovery is held against the contract.
 
 #[path = "../common/mod.rs"]
-#[allow(dead_code, reason = "other tests use all of it")]
 mod common;
 
 mod disk;

@@ -190,15 +190,16 @@ fn torn_at(versions: &[Version], i: usize, content: &[u8]) -> Option<usize> {
         .skip(1)
         .filter(|(j, _)| *j != i)
         .collect();
-    let mut seen_old = false;
-    let mut seen_new = false;
-    for at in version.range.start as usize..end {
+    let (mut seen_old, mut seen_new) = (false, false);
+    let range = version.range.start as usize..end;
+    for (at, byte) in range.clone().zip(&content[range]) {
         let (old, new) = (before.content[at], version.content[at]);
-        if old == new || others.iter().any(|(_, o)| o.range.contains(&(at as u64))) {
+        let shared = others.iter().any(|(_, o)| o.range.contains(&(at as u64)));
+        if old == new || shared {
             continue;
         }
-        seen_old |= content[at] == old;
-        seen_new |= content[at] == new;
+        seen_old |= *byte == old;
+        seen_new |= *byte == new;
         if seen_old && seen_new {
             return Some(at);
         }

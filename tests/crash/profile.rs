@@ -6,6 +6,7 @@ use wardfs::store::backing::Sync;
 
 use crate::disk::{Image, Ino, Keep, Logged, Op, Unplaced};
 use crate::oracle::Promise;
+use crate::states::depends;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
@@ -62,13 +63,17 @@ pub struct Certain {
 }
 
 impl Certain {
-    pub const ALL: Self = Self {
+    const ALL: Self = Self {
         meta: true,
         size: true,
         data: true,
     };
 
-    pub fn of_new(op: &Op) -> Self {
+    /// As soon as the operation was called.
+    pub fn at_first(profile: Profile, op: &Op) -> Self {
+        if profile == Profile::Kill {
+            return Self::ALL;
+        }
         Self {
             meta: !op.has_meta(),
             size: !op.has_size(),
@@ -102,10 +107,7 @@ impl<'l> Durability<'l> {
     pub fn advance(&mut self, cut: usize) {
         for i in self.certain.len()..cut {
             let op = &self.log[i].op;
-            self.certain.push(match self.profile {
-                Profile::Kill => Certain::ALL,
-                _ => Certain::of_new(op),
-            });
+            self.certain.push(Certain::at_first(self.profile, op));
             match op {
                 Op::Sync { ino, what } => self.sync_file(*ino, *what),
                 Op::SyncDir { ino } => self.sync_dir(*ino),
@@ -170,9 +172,14 @@ impl<'l> Durability<'l> {
             let last = concerned.next_back();
             self.commit(last);
         } else {
-            let all: Vec<usize> = concerned.collect();
-            for i in all {
-                self.certain[i].meta = true;
+            let mut wanted: Vec<usize> = concerned.collect();
+            // With what they could not be without.
+            while let Some(j) = wanted.pop() {
+                self.certain[j].meta = true;
+                let op = &self.log[j].op;
+                wanted.extend(
+                    (0..j).filter(|i| !self.certain[*i].meta && depends(op, &self.log[*i].op)),
+                );
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::history::History;
 use crate::lab::Lab;
 use crate::observe::observe;
 use crate::oracle::{Moment, Problem, judge};
-use crate::profile::{Durability, PROFILES, Profile};
+use crate::profile::{Certain, Durability, PROFILES, Profile};
 use crate::random::Random;
 use crate::states::Window;
 use crate::step::Workload;
@@ -83,20 +83,29 @@ pub fn examine(
 ) -> Option<Verdict> {
     let run = drive::run(lab, workload, plan)?;
     let text = workload.to_string();
-    if let Some(why) = &run.failed {
-        panic!("{text}: {why}");
-    }
     let case = Case {
         lab,
         names: all_names(&run.history),
         run: &run,
-        workload: text,
+        workload: text.clone(),
         effort,
     };
     let mut verdict = Verdict {
         workloads: 1,
         ..Verdict::default()
     };
+    if let Some(why) = &run.failed {
+        verdict.violations.push(Violation {
+            workload: text,
+            profile: Profile::Kill,
+            cut: "none: a call of the workload failed".into(),
+            state: String::new(),
+            problem: Problem {
+                class: "failed call",
+                text: why.clone(),
+            },
+        });
+    }
     let log = run.disk.log();
     let base = lab.disk().image();
     for profile in PROFILES {
@@ -113,147 +122,138 @@ pub fn all_names(history: &History) -> Vec<(u64, Vec<u8>)> {
     names
 }
 
-impl Case<'_> {
-    fn random(&self, what: impl Hash) -> Random {
-        let mut hasher = DefaultHasher::new();
-        (self.effort.seed, &self.workload, what).hash(&mut hasher);
-        Random::new(hasher.finish())
-    }
+/// One point at which the power goes.
+struct Cut<'d> {
+    durability: &'d Durability<'d>,
+    profile: Profile,
+    /// What was done of the operation under way.
+    part: Option<Logged>,
+    moment: Moment<'d>,
+    limit: usize,
+    /// In how many recoveries the power was cut before.
+    depth: usize,
+    seed: u64,
+    text: &'d dyn Fn() -> String,
+}
 
-    fn cut_everywhere(
-        &self,
-        profile: Profile,
-        log: &[Logged],
-        base: &Image,
-        verdict: &mut Verdict,
-    ) {
+fn hash(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Case<'_> {
+    fn cut_everywhere(&self, profile: Profile, log: &[Logged], base: &Image, to: &mut Verdict) {
         let mut durability = Durability::new(profile, log, base.clone());
-        for cut in self.run.begin..=log.len() {
-            durability.advance(cut);
+        for at in self.run.begin..=log.len() {
+            durability.advance(at);
             let moment = Moment {
                 history: &self.run.history,
-                done: self.run.history.done_at(cut),
+                done: self.run.history.done_at(at),
                 promise: profile.promise(),
             };
-            let where_ = || cut_text(log, cut, moment);
-            let limit = self.effort.states;
-            self.judge_cut(
-                &durability,
-                profile,
-                None,
-                moment,
-                limit,
-                0,
-                &where_,
-                verdict,
-            );
-            let Some(next) = log.get(cut) else { continue };
-            for pages in [1, next.op.pages().saturating_sub(1)] {
-                let Some(op) = next.op.prefix(pages) else {
+            let pages = log.get(at).map_or(0, |next| next.op.pages());
+            for pages in [0, 1, pages.saturating_sub(1)] {
+                let text = || match pages {
+                    0 => cut_text(log, at, moment),
+                    _ => format!("{}, inside, after {pages} pages", cut_text(log, at, moment)),
+                };
+                let part = log.get(at).and_then(|next| {
+                    let op = next.op.prefix(pages)?;
+                    Some(Logged { op, ..next.clone() })
+                });
+                if pages > 0 && part.is_none() {
                     continue;
-                };
-                let part = Logged { op, ..next.clone() };
-                let inside = || {
-                    format!(
-                        "{}, inside, after {pages} pages",
-                        cut_text(log, cut, moment)
-                    )
-                };
-                let limit = 2 + self.effort.states / 4;
-                self.judge_cut(
-                    &durability,
+                }
+                let cut = Cut {
+                    durability: &durability,
                     profile,
-                    Some(&part),
+                    limit: match part {
+                        Some(_) => 2 + self.effort.states / 4,
+                        None => self.effort.states,
+                    },
+                    part,
                     moment,
-                    limit,
-                    0,
-                    &inside,
-                    verdict,
-                );
+                    depth: 0,
+                    seed: hash((
+                        self.effort.seed,
+                        &self.workload,
+                        profile.to_string(),
+                        at,
+                        pages,
+                    )),
+                    text: &text,
+                };
+                self.judge_cut(&cut, to);
             }
         }
     }
 
     /// Judges the states of one cut; in some of them the power is cut again during recovery.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one cut")]
-    fn judge_cut(
-        &self,
-        durability: &Durability<'_>,
-        profile: Profile,
-        part: Option<&Logged>,
-        moment: Moment<'_>,
-        limit: usize,
-        depth: usize,
-        cut: &dyn Fn() -> String,
-        verdict: &mut Verdict,
-    ) {
-        let (base, ops, certain) = durability.pending();
+    fn judge_cut(&self, cut: &Cut<'_>, to: &mut Verdict) {
+        let (base, ops, certain) = cut.durability.pending();
         let mut window = Window {
-            profile,
+            profile: cut.profile,
             base,
             ops: ops.iter().collect(),
             certain: certain.to_vec(),
         };
-        if let Some(part) = part {
+        if let Some(part) = &cut.part {
             window.ops.push(part);
-            window.certain.push(match profile {
-                Profile::Kill => crate::profile::Certain::ALL,
-                _ => crate::profile::Certain::of_new(&part.op),
-            });
+            window
+                .certain
+                .push(Certain::at_first(cut.profile, &part.op));
         }
-        let mut random = self.random((profile.to_string(), cut()));
-        for choice in window.choices(&mut random, limit) {
+        let mut random = Random::new(cut.seed);
+        for choice in window.choices(&mut random, cut.limit) {
             let image = window.image(&choice);
-            verdict.states += 1;
-            verdict.again += u64::from(depth > 0);
+            to.states += 1;
+            to.again += u64::from(cut.depth > 0);
             let disk = SimDisk::from_now(image.clone());
-            for problem in self.problems(&disk, moment) {
-                verdict.violations.push(Violation {
+            for problem in self.problems(&disk, cut.moment) {
+                to.violations.push(Violation {
                     workload: self.workload.clone(),
-                    profile,
-                    cut: cut(),
+                    profile: cut.profile,
+                    cut: (cut.text)(),
                     state: window.describe(&choice),
                     problem,
                 });
             }
-            if depth < self.effort.depth && random.chance(self.effort.again) {
-                let cut = || format!("{}\n{}    then", cut(), window.describe(&choice));
-                self.cut_recovery(&disk, &image, profile, moment, depth + 1, &cut, verdict);
+            if cut.depth < self.effort.depth && random.chance(self.effort.again) {
+                let before = || format!("{}\n{}    then", (cut.text)(), window.describe(&choice));
+                self.cut_recovery(cut, &disk, image, random.next(), &before, to);
             }
         }
     }
 
     /// The power goes again while the volume is opened.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one cut")]
     fn cut_recovery(
         &self,
+        cut: &Cut<'_>,
         recovered: &SimDisk,
-        base: &Image,
-        profile: Profile,
-        moment: Moment<'_>,
-        depth: usize,
+        base: Image,
+        seed: u64,
         before: &dyn Fn() -> String,
-        verdict: &mut Verdict,
+        to: &mut Verdict,
     ) {
         let log = recovered.log();
-        let mut durability = Durability::new(profile, &log, base.clone());
+        let mut durability = Durability::new(cut.profile, &log, base);
         for at in 0..=log.len() {
             durability.advance(at);
-            let cut = || {
+            let text = || {
                 let op = log.get(at).map_or("the end".into(), |l| l.op.to_string());
                 format!("{} in recovery before operation {at}: {op}", before())
             };
-            let limit = self.effort.states_again;
-            self.judge_cut(
-                &durability,
-                profile,
-                None,
-                moment,
-                limit,
-                depth,
-                &cut,
-                verdict,
-            );
+            let again = Cut {
+                durability: &durability,
+                part: None,
+                limit: self.effort.states_again,
+                depth: cut.depth + 1,
+                seed: hash((seed, at)),
+                text: &text,
+                ..*cut
+            };
+            self.judge_cut(&again, to);
         }
     }
 

@@ -260,7 +260,8 @@ impl Window<'_> {
     }
 }
 
-fn depends(later: &Op, earlier: &Op) -> bool {
+/// Whether a filesystem that promises no order among names still cannot have the one without the other.
+pub fn depends(later: &Op, earlier: &Op) -> bool {
     let gone: Option<Ino> = match later {
         Op::Remove { ino, .. } => Some(*ino),
         Op::Rename { replaced, .. } => *replaced,

@@ -23,6 +23,8 @@ pub enum Act {
     Commit,
     Checkpoint,
     Reopen,
+    /// The process dies, and the volume is opened again at once.
+    Kill,
 }
 
 /// What is synced after it.
@@ -69,7 +71,7 @@ impl Act {
             | Self::Rmdir(p)
             | Self::SetXattr(p)
             | Self::Sync(p) => Some(p),
-            Self::Commit | Self::Checkpoint | Self::Reopen => None,
+            Self::Commit | Self::Checkpoint | Self::Reopen | Self::Kill => None,
         }
     }
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Act {
             Self::Commit => f.write_str("commit"),
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reopen => f.write_str("reopen"),
+            Self::Kill => f.write_str("kill"),
         }
     }
 }
@@ -118,6 +121,7 @@ impl FromStr for Act {
             ["commit"] => Self::Commit,
             ["checkpoint"] => Self::Checkpoint,
             ["reopen"] => Self::Reopen,
+            ["kill"] => Self::Kill,
             _ => return Err(format!("no step is called {text}")),
         })
     }

@@ -53,6 +53,7 @@ pub fn acts() -> Vec<Act> {
         Act::Commit,
         Act::Checkpoint,
         Act::Reopen,
+        Act::Kill,
     ];
     for place in [Ax, Bx, Ay, Bl, Cf] {
         acts.push(Act::Append(place, 100));
@@ -64,7 +65,7 @@ pub fn acts() -> Vec<Act> {
 /// A step with each way to sync after it.
 fn steps(act: Act) -> impl Iterator<Item = Step> {
     let afters: &[After] = match act {
-        Act::Commit | Act::Checkpoint | Act::Reopen => &[After::Nothing],
+        Act::Commit | Act::Checkpoint | Act::Reopen | Act::Kill => &[After::Nothing],
         Act::Unlink(_) | Act::Rmdir(_) => &[After::Nothing, After::FsyncDir],
         Act::Sync(_) => &[After::Fsync, After::Fdatasync],
         _ => &[

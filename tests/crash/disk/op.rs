@@ -258,16 +258,18 @@ impl Image {
                 self.insert(*ino, node.clone());
                 if keep.meta {
                     self.enter(*dir, name, *ino, cookie);
-                    self.touch_dir(*dir, now);
+                    self.touch(*dir, now);
                 }
             }
             Op::Link { dir, name, ino } if keep.meta => {
                 self.enter(*dir, name, *ino, cookie);
-                self.touch_dir(*dir, now);
+                self.touch(*dir, now);
+                self.touch_attributes(*ino, now);
             }
-            Op::Remove { dir, name, .. } if keep.meta => {
+            Op::Remove { dir, name, ino } if keep.meta => {
                 self.leave(*dir, name);
-                self.touch_dir(*dir, now);
+                self.touch(*dir, now);
+                self.touch_attributes(*ino, now);
             }
             Op::Rename {
                 from,
@@ -283,8 +285,9 @@ impl Image {
                 if let (true, Some(other)) = (*exchange, *replaced) {
                     self.enter(from.0, &from.1, other, cookie + 1);
                 }
-                self.touch_dir(from.0, now);
-                self.touch_dir(to.0, now);
+                self.touch(from.0, now);
+                self.touch(to.0, now);
+                self.touch_attributes(moved, now);
             }
             Op::Write {
                 ino,
@@ -371,8 +374,10 @@ impl Image {
         }
     }
 
-    fn touch_dir(&mut self, ino: Ino, now: Time) {
-        self.touch(ino, now);
+    fn touch_attributes(&mut self, ino: Ino, now: Time) {
+        if let Some(node) = self.node_mut(ino) {
+            node.ctime = now;
+        }
     }
 }
 
@@ -429,7 +434,11 @@ impl fmt::Display for Op {
             Self::Punch { ino, blocks, .. } => {
                 write!(f, "punch inode {ino} blocks {}..{}", blocks.0, blocks.1)
             }
-            Self::Attr { ino, change } => write!(f, "attributes of inode {ino}: {change:?}"),
+            Self::Attr { ino, change } => match change {
+                AttrChange::Mode(mode) => write!(f, "mode of inode {ino}: {mode:o}"),
+                AttrChange::Owner(..) => write!(f, "owner of inode {ino}"),
+                AttrChange::Times(..) => write!(f, "times of inode {ino}"),
+            },
             Self::Xattr { ino, name, .. } => {
                 write!(f, "extended attribute of inode {ino}: {}", short(name))
             }
