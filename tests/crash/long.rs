@@ -8,7 +8,7 @@ use crate::random::Random;
 use crate::runner::{Effort, Verdict, Violation, examine};
 use crate::step::{After, Handles, Workload};
 use crate::sweep::{report, sweep};
-use crate::workload::random_workload;
+use crate::workload::{EverySequence, random_workload};
 
 const EFFORT: Effort = Effort {
     states: 32,
@@ -24,19 +24,17 @@ fn from_environment<T: std::str::FromStr>(name: &str, default: T) -> T {
     text.and_then(|t| t.parse().ok()).unwrap_or(default)
 }
 
-/// The smallest workload that still breaks the contract in the same way.
-fn shrink(
-    lab: &Lab,
-    workload: &Workload,
-    like: &Violation,
-    effort: Effort,
-) -> (Workload, Violation) {
+fn seed() -> u64 {
+    from_environment("WARDFS_CRASH_SEED", 1)
+}
+
+/// A violation of the same class by the smallest workload that has one.
+fn shrink(lab: &Lab, workload: &Workload, like: &Violation, effort: Effort) -> Violation {
     let (mut best, mut violation) = (workload.clone(), like.clone());
     let breaks = |candidate: &Workload| {
         let verdict = examine(lab, candidate, effort, None)?;
-        let same =
-            |v: &Violation| v.problem.class == like.problem.class && v.profile == like.profile;
-        verdict.violations.into_iter().find(same)
+        let class = verdict.classes.get(&(like.profile, like.problem.class))?;
+        class.examples.first().cloned()
     };
     'again: loop {
         for candidate in smaller(&best) {
@@ -45,7 +43,7 @@ fn shrink(
                 continue 'again;
             }
         }
-        return (best, violation);
+        return violation;
     }
 }
 
@@ -80,44 +78,68 @@ fn say(violation: &Violation, effort: Effort) {
     );
 }
 
-#[test]
-#[ignore = "takes hours: scripts/crash-sim"]
-fn random_workloads_for_hours() {
+/// Examines batches of workloads until the time is over or there are no more; prints each new class of violation.
+fn examine_for_hours(mut batch: impl FnMut() -> Vec<Workload>) {
     let hours: f64 = from_environment("WARDFS_CRASH_HOURS", 0.01);
-    let seed: u64 = from_environment("WARDFS_CRASH_SEED", 1);
-    let effort = Effort { seed, ..EFFORT };
+    let effort = Effort {
+        seed: seed(),
+        ..EFFORT
+    };
     let lab = Lab::new(Protection::Journal);
     let begun = Instant::now();
-    let mut random = Random::new(seed);
     let mut total = Verdict::default();
     let mut shown = Vec::new();
     while begun.elapsed() < Duration::from_secs_f64(hours * 3600.0) {
-        let workloads: Vec<Workload> = (0..BATCH)
+        let workloads = batch();
+        if workloads.is_empty() {
+            break;
+        }
+        let verdict = sweep(&lab, &workloads, effort);
+        for (key, class) in &verdict.classes {
+            if shown.contains(key) {
+                continue;
+            }
+            shown.push(*key);
+            let violation = &class.examples[0];
+            let Ok(workload) = violation.workload.parse() else {
+                continue;
+            };
+            say(&shrink(&lab, &workload, violation, effort), effort);
+        }
+        total.add(verdict);
+        eprintln!(
+            "{:.0} s: {} workloads, {} states, {} violations",
+            begun.elapsed().as_secs_f64(),
+            total.workloads,
+            total.states,
+            total.violations()
+        );
+    }
+    assert!(total.violations() == 0, "see above");
+}
+
+#[test]
+#[ignore = "takes hours: scripts/crash-sim"]
+fn random_workloads_for_hours() {
+    let mut random = Random::new(seed());
+    examine_for_hours(|| {
+        (0..BATCH)
             .map(|_| {
                 let steps = 2 + random.below(9);
                 random_workload(&mut random, steps)
             })
-            .collect();
-        let verdict = sweep(&lab, &workloads, effort);
-        for violation in &verdict.violations {
-            let key = (violation.problem.class, violation.profile);
-            if shown.contains(&key) {
-                continue;
-            }
-            shown.push(key);
-            let workload = violation.workload.parse().expect("it was printed");
-            let (_, smallest) = shrink(&lab, &workload, violation, effort);
-            say(&smallest, effort);
-        }
-        total.add(verdict);
-        eprintln!(
-            "{} workloads, {} states, {} violations",
-            total.workloads,
-            total.states,
-            total.violations.len()
-        );
-    }
-    assert!(total.violations.is_empty(), "see above");
+            .collect()
+    });
+}
+
+#[test]
+#[ignore = "takes hours: scripts/crash-sim --exhaustive"]
+fn every_sequence_of_steps() {
+    let length = from_environment("WARDFS_CRASH_LENGTH", 2);
+    let mut sequences = EverySequence::new(length, seed());
+    let all = sequences.total();
+    eprintln!("{all} sequences of {length} steps, those that make no sense among them");
+    examine_for_hours(|| sequences.by_ref().take(4 * BATCH).collect());
 }
 
 #[test]
@@ -125,19 +147,17 @@ fn random_workloads_for_hours() {
 fn one_workload_again() {
     let text = std::env::var("WARDFS_CRASH_WORKLOAD").expect("a workload in WARDFS_CRASH_WORKLOAD");
     let workload: Workload = text.parse().expect("a workload");
-    let seed: u64 = from_environment("WARDFS_CRASH_SEED", 1);
     let effort = Effort {
         states: 400,
-        seed,
+        seed: seed(),
         ..EFFORT
     };
     let lab = Lab::new(Protection::Journal);
     let begun = Instant::now();
     let verdict = examine(&lab, &workload, effort, None).expect("its steps make sense");
     report(&text, &verdict, begun);
-    if let Some(first) = verdict.violations.first() {
-        let (_, smallest) = shrink(&lab, &workload, first, effort);
-        say(&smallest, effort);
+    if let Some(first) = verdict.examples().next() {
+        say(&shrink(&lab, &workload, first, effort), effort);
     }
-    assert!(verdict.violations.is_empty(), "see above");
+    assert!(verdict.violations() == 0, "see above");
 }

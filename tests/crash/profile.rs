@@ -8,7 +8,7 @@ use crate::disk::{Image, Ino, Keep, Logged, Op, Unplaced};
 use crate::oracle::Promise;
 use crate::states::depends;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
     /// Metadata in order; new blocks before the length that covers them; overwritten sectors in any mixture.
     Ext4,

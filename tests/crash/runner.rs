@@ -1,5 +1,6 @@
 //! Cuts the power at every point of a workload and judges every state that may be left.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -47,13 +48,37 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Violations of one class on one kind of filesystem.
+#[derive(Debug, Default)]
+pub struct Class {
+    pub states: u64,
+    /// The shortest ones.
+    pub examples: Vec<Violation>,
+}
+
+/// Violations that are kept of each class.
+const EXAMPLES: usize = 3;
+
+impl Class {
+    fn keep(&mut self, violation: Violation) {
+        let length = |v: &Violation| (v.workload.len(), v.cut.len(), v.state.len());
+        let at = self
+            .examples
+            .partition_point(|v| length(v) <= length(&violation));
+        if at < EXAMPLES {
+            self.examples.insert(at, violation);
+            self.examples.truncate(EXAMPLES);
+        }
+    }
+}
+
 /// What came of judging.
 #[derive(Debug, Default)]
 pub struct Verdict {
     pub workloads: u64,
     pub states: u64,
     pub again: u64,
-    pub violations: Vec<Violation>,
+    pub classes: BTreeMap<(Profile, &'static str), Class>,
 }
 
 impl Verdict {
@@ -61,7 +86,27 @@ impl Verdict {
         self.workloads += other.workloads;
         self.states += other.states;
         self.again += other.again;
-        self.violations.extend(other.violations);
+        for (key, class) in other.classes {
+            let kept = self.classes.entry(key).or_default();
+            kept.states += class.states;
+            class.examples.into_iter().for_each(|v| kept.keep(v));
+        }
+    }
+
+    fn blame(&mut self, violation: Violation) {
+        let key = (violation.profile, violation.problem.class);
+        let class = self.classes.entry(key).or_default();
+        class.states += 1;
+        class.keep(violation);
+    }
+
+    /// States that break the contract; one that does so in two ways counts twice.
+    pub fn violations(&self) -> u64 {
+        self.classes.values().map(|class| class.states).sum()
+    }
+
+    pub fn examples(&self) -> impl Iterator<Item = &Violation> {
+        self.classes.values().flat_map(|class| &class.examples)
     }
 }
 
@@ -95,7 +140,7 @@ pub fn examine(
         ..Verdict::default()
     };
     if let Some(why) = &run.failed {
-        verdict.violations.push(Violation {
+        verdict.blame(Violation {
             workload: text,
             profile: Profile::Kill,
             cut: "none: a call of the workload failed".into(),
@@ -211,7 +256,7 @@ impl Case<'_> {
             to.again += u64::from(cut.depth > 0);
             let disk = SimDisk::from_now(image.clone());
             for problem in self.problems(&disk, cut.moment) {
-                to.violations.push(Violation {
+                to.blame(Violation {
                     workload: self.workload.clone(),
                     profile: cut.profile,
                     cut: (cut.text)(),

@@ -1,12 +1,11 @@
 //! Many workloads on all processors.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::lab::{HAS_JOURNAL, Lab, Protection};
-use crate::runner::{Effort, Verdict, Violation, examine};
+use crate::runner::{Effort, Verdict, examine};
 use crate::step::Workload;
 use crate::workload::{Sequences, singles};
 
@@ -37,7 +36,7 @@ pub fn sweep(lab: &Lab, workloads: &[Workload], effort: Effort) -> Verdict {
     total.into_inner().expect("no panic under it")
 }
 
-/// Prints how many states were judged, and of each class of violation the smallest ones.
+/// Prints how many states were judged, and of each class of violation the shortest ones.
 pub fn report(what: &str, verdict: &Verdict, begun: Instant) {
     eprintln!(
         "{what}: {} workloads, {} states judged ({} of them after a cut within recovery) in {:.1} s, {} violations",
@@ -45,17 +44,11 @@ pub fn report(what: &str, verdict: &Verdict, begun: Instant) {
         verdict.states,
         verdict.again,
         begun.elapsed().as_secs_f64(),
-        verdict.violations.len()
+        verdict.violations()
     );
-    let mut classes: BTreeMap<(&str, String), Vec<&Violation>> = BTreeMap::new();
-    for violation in &verdict.violations {
-        let class = (violation.problem.class, violation.profile.to_string());
-        classes.entry(class).or_default().push(violation);
-    }
-    for ((class, profile), mut violations) in classes {
-        violations.sort_by_key(|v| (v.workload.len(), v.state.len(), v.cut.len()));
-        eprintln!("{class} on {profile}: {} states", violations.len());
-        for violation in violations.iter().take(SHOWN) {
+    for ((profile, name), class) in &verdict.classes {
+        eprintln!("{name} on {profile}: {} states", class.states);
+        for violation in class.examples.iter().take(SHOWN) {
             eprintln!("{violation}");
         }
     }
@@ -85,5 +78,5 @@ fn nothing_synced_is_lost_by_a_power_cut() {
     verdict.add(sweep(&lab, &triples, effort));
     report("power cuts", &verdict, begun);
     assert!(verdict.states >= STATES, "too few states were judged");
-    assert!(verdict.violations.is_empty() || !HAS_JOURNAL, "see above");
+    assert!(verdict.violations() == 0 || !HAS_JOURNAL, "see above");
 }

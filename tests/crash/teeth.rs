@@ -16,7 +16,7 @@ const EFFORT: Effort = Effort {
 fn violations(lab: &Lab, workload: &str, plan: Option<Plan>) -> Vec<Violation> {
     let workload = workload.parse().expect("a workload");
     let verdict = examine(lab, &workload, EFFORT, plan).expect("makes sense");
-    verdict.violations
+    verdict.examples().cloned().collect()
 }
 
 #[test]

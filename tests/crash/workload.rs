@@ -123,6 +123,68 @@ impl Iterator for Sequences {
     }
 }
 
+/// Every sequence of so many steps, once, with both ways to hold files, in an order that the seed chooses.
+pub struct EverySequence {
+    steps: Vec<Step>,
+    length: u32,
+    next: u64,
+    /// Goes through all numbers below the count, for it has no divisor in common with it.
+    stride: u64,
+    at: u64,
+}
+
+impl EverySequence {
+    pub fn new(length: u32, seed: u64) -> Self {
+        let steps = all_steps();
+        let mut all = Self {
+            steps,
+            length,
+            next: 0,
+            stride: 1,
+            at: 0,
+        };
+        let wanted = all.total() / 3 + seed % 1000;
+        all.stride = (wanted.max(1)..)
+            .find(|n| divisor(*n, all.total()) == 1)
+            .expect("there are infinitely many primes");
+        all
+    }
+
+    pub fn total(&self) -> u64 {
+        2 * (self.steps.len() as u64).pow(self.length)
+    }
+}
+
+fn divisor(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+impl Iterator for EverySequence {
+    type Item = Workload;
+
+    fn next(&mut self) -> Option<Workload> {
+        if self.next == self.total() {
+            return None;
+        }
+        self.next += 1;
+        self.at = (self.at + self.stride) % self.total();
+        let handles = match self.at % 2 {
+            0 => Handles::Kept,
+            _ => Handles::Closed,
+        };
+        let mut rest = self.at / 2;
+        let base = self.steps.len() as u64;
+        let steps = (0..self.length)
+            .map(|_| {
+                let step = self.steps[(rest % base) as usize];
+                rest /= base;
+                step
+            })
+            .collect();
+        Some(Workload { handles, steps })
+    }
+}
+
 /// A longer workload with offsets of its own.
 pub fn random_workload(random: &mut Random, steps: usize) -> Workload {
     let all = all_steps();

@@ -252,10 +252,10 @@ impl Backing for SimDisk {
         let mut state = self.state();
         state.may(CallKind::Grow)?;
         let ino = state.lookup(from.0.0, from.1)?;
+        state.free(to.0.0, to.1)?;
         if state.node(ino)?.is_dir() {
             return error(libc::EPERM);
         }
-        state.free(to.0.0, to.1)?;
         state.perform(Op::Link {
             dir: to.0.0,
             name: to.1.to_vec(),
