@@ -46,8 +46,18 @@ type Done<T = ()> = Result<T, Stop>;
 
 /// `None` if the steps make no sense in this order.
 pub fn run(lab: &Lab, workload: &Workload, plan: Option<Plan>) -> Option<Run> {
-    let disk = lab.disk();
-    let fs = lab.open(&disk).expect("the prepared volume is whole");
+    run_on(lab, lab.disk(), &lab.prepared, workload, plan)
+}
+
+/// On a disk that holds what `prepared` begins with.
+pub fn run_on(
+    lab: &Lab,
+    disk: SimDisk,
+    prepared: &History,
+    workload: &Workload,
+    plan: Option<Plan>,
+) -> Option<Run> {
+    let fs = lab.open(&disk).expect("it was opened before");
     let begin = disk.log_len();
     disk.plan(plan);
     let mut driver = Driver {
@@ -56,7 +66,7 @@ pub fn run(lab: &Lab, workload: &Workload, plan: Option<Plan>) -> Option<Run> {
         fs: Some(fs),
         handles: workload.handles,
         open: BTreeMap::new(),
-        history: lab.prepared.clone(),
+        history: prepared.clone(),
     };
     driver.history.events[0].acked_at = begin;
     let outcome = workload.steps.iter().try_for_each(|step| driver.step(step));

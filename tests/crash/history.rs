@@ -102,6 +102,10 @@ impl History {
         self.files.insert(ino, file);
     }
 
+    pub fn prepared_xattr(&mut self, ino: Ino, value: Option<Vec<u8>>) {
+        self.file(ino).xattrs = vec![(0, value)];
+    }
+
     pub fn tree(&self) -> &Tree {
         &self.trees.last().expect("the prepared one").1
     }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::lab::{Lab, Protection};
 use crate::random::Random;
-use crate::runner::{Effort, Verdict, Violation, examine};
+use crate::runner::{Effort, examine};
 use crate::step::{After, Handles, Workload};
 use crate::sweep::{report, sweep};
+use crate::verdict::{Verdict, Violation};
 use crate::workload::{EverySequence, random_workload};
 
 const EFFORT: Effort = Effort {
@@ -15,6 +16,7 @@ const EFFORT: Effort = Effort {
     again: 2,
     states_again: 6,
     depth: 2,
+    sequel: 1,
     seed: 1,
 };
 const BATCH: usize = 200;

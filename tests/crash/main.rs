@@ -22,4 +22,5 @@ mod states;
 mod step;
 mod sweep;
 mod teeth;
+mod verdict;
 mod workload;

@@ -7,6 +7,7 @@ use wardfs::store::backing::Kind;
 
 use crate::disk::{Ino, SimDisk};
 use crate::drive::XATTR;
+use crate::history::History;
 
 /// One name as found.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,25 @@ pub fn observe(fs: &Fs<SimDisk>, names: &[(Ino, Vec<u8>)]) -> Observed {
 }
 
 impl Observed {
+    /// A history that begins with what was seen. `None` if anything of it is unreadable.
+    pub fn as_prepared(&self) -> Option<History> {
+        if !self.unreadable.is_empty() || self.slots.values().any(|slot| !slot.listed) {
+            return None;
+        }
+        let mut history = History::default();
+        for ((dir, name), slot) in &self.slots {
+            let Some(content) = self.files.get(&slot.ino) else {
+                history.prepared_dir(*dir, name, slot.ino);
+                continue;
+            };
+            let content = content.as_ref().ok()?.clone();
+            history.prepared_file(*dir, name, slot.ino, content);
+            let value = self.xattrs.get(&slot.ino)?.as_ref().ok()?.clone();
+            history.prepared_xattr(slot.ino, value);
+        }
+        Some(history)
+    }
+
     fn look_into(
         &mut self,
         fs: &Fs<SimDisk>,

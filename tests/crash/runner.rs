@@ -1,19 +1,21 @@
 //! Cuts the power at every point of a workload and judges every state that may be left.
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+
+use wardfs::fs::Fs;
 
 use crate::disk::{Image, Logged, Plan, SimDisk};
 use crate::drive::{self, Run};
 use crate::history::History;
 use crate::lab::Lab;
-use crate::observe::observe;
-use crate::oracle::{Moment, Problem, judge};
+use crate::observe::{Observed, observe};
+use crate::oracle::{Moment, Problem, Promise, judge};
 use crate::profile::{Certain, Durability, PROFILES, Profile};
 use crate::random::Random;
 use crate::states::Window;
 use crate::step::Workload;
+use crate::verdict::{Verdict, Violation};
+use crate::workload::Sequences;
 
 /// How much of what is possible is tried.
 #[derive(Debug, Clone, Copy)]
@@ -25,89 +27,9 @@ pub struct Effort {
     pub states_again: usize,
     /// How often the power may be cut within recoveries.
     pub depth: usize,
+    /// Percentage of states after which the volume is used on, and the power cut once more.
+    pub sequel: usize,
     pub seed: u64,
-}
-
-/// A state that breaks the contract.
-#[derive(Debug, Clone)]
-pub struct Violation {
-    pub workload: String,
-    pub profile: Profile,
-    pub cut: String,
-    pub state: String,
-    pub problem: Problem,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {}: {}", self.problem.class, self.problem.text)?;
-        writeln!(f, "    workload: {}", self.workload)?;
-        writeln!(f, "    profile: {}", self.profile)?;
-        writeln!(f, "    cut: {}", self.cut)?;
-        write!(f, "    what was not durable:\n{}", self.state)
-    }
-}
-
-/// Violations of one class on one kind of filesystem.
-#[derive(Debug, Default)]
-pub struct Class {
-    pub states: u64,
-    /// The shortest ones.
-    pub examples: Vec<Violation>,
-}
-
-/// Violations that are kept of each class.
-const EXAMPLES: usize = 3;
-
-impl Class {
-    fn keep(&mut self, violation: Violation) {
-        let length = |v: &Violation| (v.workload.len(), v.cut.len(), v.state.len());
-        let at = self
-            .examples
-            .partition_point(|v| length(v) <= length(&violation));
-        if at < EXAMPLES {
-            self.examples.insert(at, violation);
-            self.examples.truncate(EXAMPLES);
-        }
-    }
-}
-
-/// What came of judging.
-#[derive(Debug, Default)]
-pub struct Verdict {
-    pub workloads: u64,
-    pub states: u64,
-    pub again: u64,
-    pub classes: BTreeMap<(Profile, &'static str), Class>,
-}
-
-impl Verdict {
-    pub fn add(&mut self, other: Verdict) {
-        self.workloads += other.workloads;
-        self.states += other.states;
-        self.again += other.again;
-        for (key, class) in other.classes {
-            let kept = self.classes.entry(key).or_default();
-            kept.states += class.states;
-            class.examples.into_iter().for_each(|v| kept.keep(v));
-        }
-    }
-
-    fn blame(&mut self, violation: Violation) {
-        let key = (violation.profile, violation.problem.class);
-        let class = self.classes.entry(key).or_default();
-        class.states += 1;
-        class.keep(violation);
-    }
-
-    /// States that break the contract; one that does so in two ways counts twice.
-    pub fn violations(&self) -> u64 {
-        self.classes.values().map(|class| class.states).sum()
-    }
-
-    pub fn examples(&self) -> impl Iterator<Item = &Violation> {
-        self.classes.values().flat_map(|class| &class.examples)
-    }
 }
 
 /// A workload under judgement.
@@ -126,32 +48,22 @@ pub fn examine(
     effort: Effort,
     plan: Option<Plan>,
 ) -> Option<Verdict> {
-    let run = drive::run(lab, workload, plan)?;
+    let mut run = drive::run(lab, workload, plan)?;
+    let log = run.disk.log();
+    let live = run.fs.take();
     let text = workload.to_string();
     let case = Case {
         lab,
         names: all_names(&run.history),
         run: &run,
-        workload: text.clone(),
+        workload: text,
         effort,
     };
     let mut verdict = Verdict {
         workloads: 1,
         ..Verdict::default()
     };
-    if let Some(why) = &run.failed {
-        verdict.blame(Violation {
-            workload: text,
-            profile: Profile::Kill,
-            cut: "none: a call of the workload failed".into(),
-            state: String::new(),
-            problem: Problem {
-                class: "failed call",
-                text: why.clone(),
-            },
-        });
-    }
-    let log = run.disk.log();
+    case.judge_use(live.as_ref(), &mut verdict);
     let base = lab.disk().image();
     for profile in PROFILES {
         case.cut_everywhere(profile, &log, &base, &mut verdict);
@@ -255,7 +167,9 @@ impl Case<'_> {
             to.states += 1;
             to.again += u64::from(cut.depth > 0);
             let disk = SimDisk::from_now(image.clone());
-            for problem in self.problems(&disk, cut.moment) {
+            let (seen, problems) = self.recover(&disk, cut.moment);
+            let sound = problems.is_empty();
+            for problem in problems {
                 to.blame(Violation {
                     workload: self.workload.clone(),
                     profile: cut.profile,
@@ -266,7 +180,11 @@ impl Case<'_> {
             }
             if cut.depth < self.effort.depth && random.chance(self.effort.again) {
                 let before = || format!("{}\n{}    then", (cut.text)(), window.describe(&choice));
-                self.cut_recovery(cut, &disk, image, random.next(), &before, to);
+                self.cut_recovery(cut, &disk, image.clone(), random.next(), &before, to);
+            }
+            if sound && cut.depth == 0 && random.chance(self.effort.sequel) {
+                let before = format!("{}\n{}    then ", (cut.text)(), window.describe(&choice));
+                self.use_on(cut.profile, image, &seen, &mut random, &before, to);
             }
         }
     }
@@ -302,14 +220,80 @@ impl Case<'_> {
         }
     }
 
+    /// The recovered volume is used on, and the power cut again.
+    fn use_on(
+        &self,
+        profile: Profile,
+        image: Image,
+        seen: &Observed,
+        random: &mut Random,
+        before: &str,
+        to: &mut Verdict,
+    ) {
+        let Some(history) = seen.as_prepared() else {
+            return;
+        };
+        let steps = 1 + random.below(2);
+        let runs = Sequences::new(steps, random.next()).take(8).find_map(|w| {
+            let disk = SimDisk::from_now(image.clone());
+            Some((drive::run_on(self.lab, disk, &history, &w, None)?, w))
+        });
+        let Some((mut run, workload)) = runs else {
+            return;
+        };
+        let log = run.disk.log();
+        let live = run.fs.take();
+        let sequel = Case {
+            lab: self.lab,
+            names: all_names(&run.history),
+            run: &run,
+            workload: format!("{}\n    {before}\n    sequel: {workload}", self.workload),
+            effort: Effort {
+                states: self.effort.states_again,
+                again: 0,
+                sequel: 0,
+                ..self.effort
+            },
+        };
+        sequel.judge_use(live.as_ref(), to);
+        sequel.cut_everywhere(profile, &log, &image, to);
+    }
+
+    /// What the volume shows while it is in use, after the last step.
+    fn judge_use(&self, live: Option<&Fs<SimDisk>>, to: &mut Verdict) {
+        let moment = Moment {
+            history: &self.run.history,
+            done: self.run.history.done_at(self.run.disk.log_len()),
+            promise: Promise::Everything,
+        };
+        let failed = self.run.failed.iter().map(|why| Problem {
+            class: "failed call",
+            text: why.clone(),
+        });
+        let seen = live.map(|fs| judge(moment, &observe(fs, &self.names)));
+        for problem in failed.chain(seen.unwrap_or_default()) {
+            to.blame(Violation {
+                workload: self.workload.clone(),
+                profile: Profile::Kill,
+                cut: "none: this is seen while the volume is in use".into(),
+                state: String::new(),
+                problem,
+            });
+        }
+    }
+
     /// Opens what was left and looks at all of it.
-    fn problems(&self, disk: &SimDisk, moment: Moment<'_>) -> Vec<Problem> {
+    fn recover(&self, disk: &SimDisk, moment: Moment<'_>) -> (Observed, Vec<Problem>) {
         match self.lab.open(disk) {
-            Ok(fs) => judge(moment, &observe(&fs, &self.names)),
-            Err(e) => vec![Problem {
-                class: "no mount",
-                text: e,
-            }],
+            Ok(fs) => {
+                let seen = observe(&fs, &self.names);
+                let problems = judge(moment, &seen);
+                (seen, problems)
+            }
+            Err(text) => {
+                let class = "no mount";
+                (Observed::default(), vec![Problem { class, text }])
+            }
         }
     }
 }

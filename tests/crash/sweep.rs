@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::lab::{HAS_JOURNAL, Lab, Protection};
-use crate::runner::{Effort, Verdict, examine};
+use crate::runner::{Effort, examine};
 use crate::step::Workload;
+use crate::verdict::Verdict;
 use crate::workload::{Sequences, singles};
 
 /// Violations that are printed in full, of each class.
@@ -64,6 +65,7 @@ fn nothing_synced_is_lost_by_a_power_cut() {
         again: 3,
         states_again: 6,
         depth: 2,
+        sequel: 1,
         seed: 1,
     };
     let mut verdict = sweep(&lab, &singles(), effort);

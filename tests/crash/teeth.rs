@@ -3,13 +3,15 @@
 use crate::disk::{Fault, Plan};
 use crate::lab::{HAS_JOURNAL, Lab, Protection};
 use crate::profile::Profile;
-use crate::runner::{Effort, Violation, examine};
+use crate::runner::{Effort, examine};
+use crate::verdict::Violation;
 
 const EFFORT: Effort = Effort {
     states: 64,
     again: 0,
     states_again: 0,
     depth: 0,
+    sequel: 0,
     seed: 3,
 };
 
