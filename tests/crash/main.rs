@@ -23,4 +23,5 @@ mod step;
 mod sweep;
 mod teeth;
 mod verdict;
+mod verdicts;
 mod workload;
