@@ -10,7 +10,8 @@ use wardfs::format::volume::VolumeHeader;
 use wardfs::fs::{Caller, Config, Existing, Fs, NewMode, ROOT};
 use wardfs::keys::kdf::Argon2Params;
 use wardfs::keys::secret::SlotSecret;
-use wardfs::store::volume::{Access, InitParams, Locked, Volume, VolumeError, init};
+use wardfs::store::upkeep::JournalMode;
+use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, VolumeError, init};
 use wardfs::sys::secret::SecretVec;
 
 use crate::common::TempDir;
@@ -37,8 +38,20 @@ pub enum Protection {
     Nothing,
 }
 
+impl Protection {
+    fn mode(self) -> JournalMode {
+        match self {
+            Self::Journal => JournalMode::Full,
+            Self::Nothing => JournalMode::Off,
+        }
+    }
+}
+
+/// Small, so that workloads come to the end of one.
+const SEGMENT_LEN: u64 = 64 * 1024;
+
 /// Whether this version of wardfs has a journal.
-pub const HAS_JOURNAL: bool = false;
+pub const HAS_JOURNAL: bool = true;
 
 pub struct Lab {
     keys: Arc<VolumeKeys>,
@@ -58,6 +71,7 @@ impl Lab {
             cipher: Cipher::Xaes256Gcm,
             chunk_size: 4096,
             label: String::new(),
+            journal: protection.mode(),
             kdf: Argon2Params {
                 memory_kib: Argon2Params::MIN_MEMORY_KIB,
                 time: 1,
@@ -83,13 +97,18 @@ impl Lab {
 
     /// The only place that knows how a volume is opened.
     pub fn open(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
-        let _ = self.protection;
+        let options = Options {
+            journal: self.protection.mode(),
+            segment_len: SEGMENT_LEN,
+            ..Options::default()
+        };
         let volume = Volume::on(
             disk.clone(),
             None,
             self.keys.clone(),
             &self.header,
             Access::ReadWrite,
+            options,
         )
         .map_err(|e: VolumeError| e.to_string())?;
         let config = Config {
@@ -132,13 +151,13 @@ impl Lab {
 }
 
 /// The journal's commit, as upkeep does it.
-pub fn commit(_: &Fs<SimDisk>) -> Result<(), String> {
-    Ok(())
+pub fn commit(fs: &Fs<SimDisk>) -> Result<(), String> {
+    fs.commit().map(drop).map_err(|e| e.to_string())
 }
 
 /// The journal's checkpoint, as upkeep does it.
-pub fn checkpoint(_: &Fs<SimDisk>) -> Result<(), String> {
-    Ok(())
+pub fn checkpoint(fs: &Fs<SimDisk>) -> Result<(), String> {
+    fs.checkpoint().map_err(|e| e.to_string())
 }
 
 /// Copies a directory of the real filesystem into an image.
