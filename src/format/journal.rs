@@ -115,13 +115,13 @@ impl Group {
         out.resize(out.len().next_multiple_of(ALIGN), 0);
     }
 
-    /// Takes `bytes`, [`GroupHeader::len`] of them, apart.
+    /// Takes `bytes`, [`GroupHeader::group_len`] of them, apart.
     ///
     /// # Errors
     /// Anything that [`Group::encode`] does not write under this key.
     pub fn decode(bytes: &[u8], mac_key: &SecretBytes<32>) -> Result<Self, FormatError> {
         let header = GroupHeader::decode(bytes)?;
-        if bytes.len() != header.len() {
+        if bytes.len() != header.group_len() {
             return Err(FormatError::Length { found: bytes.len() });
         }
         let (signed, rest) = bytes.split_at(GROUP_HEADER_LEN + header.table_len);
@@ -194,7 +194,7 @@ impl GroupHeader {
     }
 
     /// Bytes of the whole group.
-    pub fn len(&self) -> usize {
+    pub fn group_len(&self) -> usize {
         (GROUP_HEADER_LEN + self.table_len + MAC_LEN + self.data_len).next_multiple_of(ALIGN)
     }
 }
@@ -391,7 +391,7 @@ mod tests {
             assert_eq!(bytes.len() % ALIGN, 0);
             let header = GroupHeader::decode(&bytes).expect("its own");
             assert_eq!((header.turn, header.index), (group.turn, group.index));
-            assert_eq!(header.len(), bytes.len());
+            assert_eq!(header.group_len(), bytes.len());
             assert_eq!(Group::decode(&bytes, &key()), Ok(group));
         }
     }
