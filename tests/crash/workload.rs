@@ -20,6 +20,10 @@ pub fn acts() -> Vec<Act> {
         Act::Write(Ay, 0, 6000),
         Act::Write(Bl, 0, 300),
         Act::Write(Ax, 20_000, 500),
+        // More than what an append may take through the journal.
+        Act::Append(Ax, 70_000),
+        Act::Append(Ay, 70_000),
+        Act::Write(Ax, 30_000, 70_000),
         Act::Truncate(Ax, 5000),
         Act::Truncate(Ax, 8192),
         Act::Truncate(Ax, 0),
@@ -193,10 +197,11 @@ pub fn random_workload(random: &mut Random, steps: usize) -> Workload {
         .map(|_| {
             let step = *random.pick(&all);
             let file = *random.pick(&files);
-            let off = random.below(5) as u64 * 4096 + random.below(7) as u64 * 700;
+            let chunks = [5, 25][random.below(2)];
+            let off = random.below(chunks) as u64 * 4096 + random.below(7) as u64 * 700;
             let off = off.saturating_sub(random.below(3) as u64);
             let len =
-                1 + [10, 600, 4096, 9000][random.below(4)] * (1 + random.below(16) as u64) / 16;
+                1 + [10, 600, 4096, 9000, 80_000][random.below(5)] * (1 + random.below(16) as u64) / 16;
             let act = match step.act {
                 Act::Write(..) => Act::Write(file, off, len),
                 Act::Append(..) => Act::Append(file, len),
