@@ -87,8 +87,12 @@ impl<B: Backing> Volume<B> {
 
     /// Completes a file that is being closed. A failure is remembered, for there is no one left to tell.
     pub fn close_file(&self, change: &Change<'_, B>, file: &DataFile<B>) {
-        if let Err(e) = file.settle(change) {
+        let settled = file.settle(change);
+        // Since a failure nothing may be written, so that a new file stays empty on the disk.
+        if file.needs_settling() {
             self.set_unsettled();
+        }
+        if let Err(e) = settled {
             log::error!("a file could not be completed when it was closed: {e}");
         }
         file.note_closed(change);

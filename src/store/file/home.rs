@@ -121,7 +121,12 @@ impl<B: Backing> DataFile<B> {
         };
         let seq = volume.next_seq()?;
         run::seal_run(keys, volume.geometry(), no, plain, seq, flags, &mut image);
-        self.put(volume, at, &image).map_err(|(_, e)| e)?;
+        if let Err((_, e)) = self.put(volume, at, &image) {
+            if with_header && let Err(e) = volume.backing().set_len(self.backing_file(), 0) {
+                log::error!("a new file that could not be written was not emptied again: {e}");
+            }
+            return Err(e);
+        }
         self.state().fresh = false;
         Ok(())
     }

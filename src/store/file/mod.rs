@@ -282,7 +282,8 @@ impl<B: Backing> DataFile<B> {
         self.keep_mtime(volume, || self.put_last(change, last, &plain, false))
     }
 
-    fn needs_settling(&self) -> bool {
+    /// Whether [`DataFile::settle`] has something to do.
+    pub(super) fn needs_settling(&self) -> bool {
         let state = self.state();
         let marked_without_need =
             state.last.is_some_and(|l| l.sparse) && !state.sparse_before && state.gaps.is_empty();

@@ -427,7 +427,8 @@ impl<B: Backing> DataFile<B> {
         }
     }
 
-    /// After a write that failed in the middle of a chunk: a chunk that was a hole becomes one again.
+    /// After a write that failed in the middle of a chunk: the rest of the chunk is tried once more, and if that cannot be
+    /// written either, a chunk that was a hole becomes one again.
     ///
     /// `unwritten` is what did not get to `at`.
     fn mend_torn(&self, volume: &Volume<B>, at: u64, unwritten: &[u8]) {
@@ -437,7 +438,11 @@ impl<B: Backing> DataFile<B> {
         if at == g.stored_start(no) || in_chunk == 0 {
             return;
         }
-        let mut rest = Buffer::of_len(in_chunk.min(unwritten.len()));
+        let unwritten = &unwritten[..in_chunk.min(unwritten.len())];
+        if self.put(volume, at, unwritten).is_ok() {
+            return;
+        }
+        let mut rest = Buffer::of_len(unwritten.len());
         let was_hole = self
             .fetch(volume, at, &mut rest)
             .is_ok_and(|got| got > 0 && run::is_zero(&rest[..got]));

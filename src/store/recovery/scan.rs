@@ -7,7 +7,7 @@ use std::io;
 
 use crate::format::journal::{GROUP_HEADER_LEN, Group, GroupHeader};
 use crate::format::superblock::Superblock;
-use crate::store::backing::{Backing, OpenFor};
+use crate::store::backing::{Backing, OpenFor, Target};
 use crate::store::error::Result;
 use crate::store::recovery::Origin;
 use crate::store::recovery::log::Log;
@@ -69,7 +69,7 @@ impl<B: Backing> Segments<B> {
         let mut turns = Vec::new();
         for (segment, file) in self.0.iter().enumerate() {
             let Some(file) = file else { continue };
-            let mut window = Window::new(backing, file);
+            let mut window = Window::new(backing, file)?;
             let Some((group, _)) = window.group(0, key)? else {
                 continue;
             };
@@ -92,7 +92,7 @@ impl<B: Backing> Segments<B> {
             let Some(file) = &self.0[turn.segment] else {
                 continue;
             };
-            let mut window = Window::new(backing, file);
+            let mut window = Window::new(backing, file)?;
             let (mut at, mut index) = (0, 0);
             while let Some((group, header)) = window.group(at, key)? {
                 if group.turn != turn.number || group.index != index {
@@ -125,18 +125,21 @@ fn gone() -> io::Error {
 struct Window<'a, B: Backing> {
     backing: &'a B,
     file: &'a B::File,
+    /// How long the segment is.
+    len: u64,
     bytes: Vec<u8>,
     begin: u64,
 }
 
 impl<'a, B: Backing> Window<'a, B> {
-    fn new(backing: &'a B, file: &'a B::File) -> Self {
-        Self {
+    fn new(backing: &'a B, file: &'a B::File) -> io::Result<Self> {
+        Ok(Self {
             backing,
             file,
+            len: backing.stat(Target::File(file))?.size,
             bytes: Vec::new(),
             begin: 0,
-        }
+        })
     }
 
     /// The group that begins at `at`; `None` if there is none that is whole.
@@ -159,8 +162,12 @@ impl<'a, B: Backing> Window<'a, B> {
             .checked_sub(self.begin)
             .is_some_and(|skip| skip + len as u64 <= self.bytes.len() as u64);
         if !held {
+            let left = self.len.saturating_sub(at);
+            if left < len as u64 {
+                return Ok(None);
+            }
             let mut bytes = std::mem::take(&mut self.bytes);
-            bytes.resize(WINDOW.max(len), 0);
+            bytes.resize(WINDOW.max(len).min(left as usize), 0);
             let got = self.backing.read_at(self.file, &mut bytes, at)?;
             bytes.truncate(got);
             (self.bytes, self.begin) = (bytes, at);

@@ -1,0 +1,183 @@
+//! The volume under test: made once on a real directory, then kept as an image that every run begins from.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use wardfs::crypto::{Cipher, VolumeKeys};
+use wardfs::format::volume::VolumeHeader;
+use wardfs::fs::{Caller, Config, Existing, Fs, NewMode, ROOT};
+use wardfs::keys::kdf::Argon2Params;
+use wardfs::keys::secret::SlotSecret;
+use wardfs::store::upkeep::JournalMode;
+use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, VolumeError, init};
+use wardfs::sys::secret::SecretVec;
+
+use crate::common::TempDir;
+use crate::disk::{Body, Image, Node, ROOT_INO, SimDisk, wall_clock};
+use crate::history::{History, content};
+use crate::place::Place;
+
+pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
+pub const NEW_FILE: NewMode = NewMode {
+    mode: libc::S_IFREG | 0o600,
+    umask: 0,
+};
+pub const NEW_DIR: NewMode = NewMode {
+    mode: libc::S_IFDIR | 0o700,
+    umask: 0,
+};
+
+const DAY: i64 = 86_400;
+
+/// What protects bytes that were synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protection {
+    Journal,
+    Nothing,
+}
+
+impl Protection {
+    fn mode(self) -> JournalMode {
+        match self {
+            Self::Journal => JournalMode::Full,
+            Self::Nothing => JournalMode::Off,
+        }
+    }
+}
+
+/// Small, so that workloads come to the end of one.
+const SEGMENT_LEN: u64 = 64 * 1024;
+
+/// Whether this version of wardfs has a journal.
+pub const HAS_JOURNAL: bool = true;
+
+pub struct Lab {
+    keys: Arc<VolumeKeys>,
+    header: VolumeHeader,
+    protection: Protection,
+    base: Image,
+    /// What the prepared volume holds.
+    pub prepared: History,
+}
+
+impl Lab {
+    pub fn new(protection: Protection) -> Self {
+        let mut passphrase = SecretVec::new();
+        passphrase.extend_from_slice(b"test");
+        let secret = SlotSecret::new(Some(passphrase), None).expect("a passphrase");
+        let params = InitParams {
+            cipher: Cipher::Xaes256Gcm,
+            chunk_size: 4096,
+            label: String::new(),
+            journal: protection.mode(),
+            kdf: Argon2Params {
+                memory_kib: Argon2Params::MIN_MEMORY_KIB,
+                time: 1,
+                lanes: 1,
+            },
+        };
+        let dir = TempDir::new();
+        let vault = dir.join("vault");
+        init(&vault, &params, &secret).expect("free");
+        let locked = Locked::open(&vault).expect("just made");
+        let (_, keys) = locked.unlock(&secret).expect("just made");
+        let mut lab = Self {
+            keys,
+            header: locked.header().clone(),
+            protection,
+            base: Image::new(wall_clock(DAY)),
+            prepared: History::default(),
+        };
+        import(&vault, &mut lab.base, ROOT_INO);
+        lab.prepare();
+        lab
+    }
+
+    /// The only place that knows how a volume is opened.
+    pub fn open(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
+        let options = Options {
+            journal: self.protection.mode(),
+            segment_len: SEGMENT_LEN,
+            ..Options::default()
+        };
+        let volume = Volume::on(
+            disk.clone(),
+            None,
+            self.keys.clone(),
+            &self.header,
+            Access::ReadWrite,
+            options,
+        )
+        .map_err(|e: VolumeError| e.to_string())?;
+        let config = Config {
+            own_as_caller: false,
+            acl: false,
+            cached_dirs: 8,
+        };
+        Fs::new(volume, config).map_err(|e| e.to_string())
+    }
+
+    /// A disk of its own with the prepared volume.
+    pub fn disk(&self) -> SimDisk {
+        SimDisk::from_now(self.base.clone())
+    }
+
+    /// Two directories with a file each and room for another, and an empty directory; all of it durable long ago.
+    fn prepare(&mut self) {
+        let disk = SimDisk::new(self.base.clone(), wall_clock(DAY / 2));
+        let fs = self.open(&disk).expect("new");
+        let mut history = History::default();
+        for dir in [Place::A, Place::B, Place::E] {
+            let made = fs.mkdir(CALLER, ROOT, dir.name(), NEW_DIR).expect("free");
+            history.prepared_dir(ROOT, dir.name(), made.attr.ino);
+        }
+        for (file, len) in [(Place::Ax, 10_240), (Place::Bx, 9_000)] {
+            let dir = history.latest_at(file.parent().expect("in a directory"));
+            let dir = dir.expect("made above");
+            let (entry, fh) = fs
+                .create(CALLER, dir, file.name(), NEW_FILE, Existing::Refuse)
+                .expect("free");
+            let data = content(entry.attr.ino as usize, 0, len);
+            fs.write(fh, 0, &data).expect("there is room");
+            fs.release(fh).expect("open");
+            history.prepared_file(dir, file.name(), entry.attr.ino, data);
+        }
+        fs.close().expect("complete");
+        self.base = disk.image();
+        self.prepared = history;
+    }
+}
+
+/// The journal's commit, as upkeep does it.
+pub fn commit(fs: &Fs<SimDisk>) -> Result<(), String> {
+    fs.commit().map(drop).map_err(|e| e.to_string())
+}
+
+/// The journal's checkpoint, as upkeep does it.
+pub fn checkpoint(fs: &Fs<SimDisk>) -> Result<(), String> {
+    fs.checkpoint().map_err(|e| e.to_string())
+}
+
+/// Copies a directory of the real filesystem into an image.
+fn import(from: &Path, image: &mut Image, into: u64) {
+    for entry in std::fs::read_dir(from).expect("there") {
+        let entry = entry.expect("readable");
+        let mode = entry.metadata().expect("there").mode();
+        let ino = image.next_ino();
+        let body = match entry.file_type().expect("there").is_dir() {
+            true => Body::Dir(BTreeMap::new()),
+            false => Body::File(Default::default()),
+        };
+        image.insert(ino, Node::new(mode, body, wall_clock(DAY)));
+        image.enter(into, entry.file_name().as_encoded_bytes(), ino, ino);
+        if mode & libc::S_IFMT == libc::S_IFDIR {
+            import(&entry.path(), image, ino);
+        } else {
+            let bytes = std::fs::read(entry.path()).expect("readable");
+            let file = image.file_mut(ino).expect("made as a file");
+            file.fill(&bytes);
+        }
+    }
+}
