@@ -1,9 +1,11 @@
 //! A disk for tests whose power can be cut: `recording-disk IMAGE DIRECTORY [--lie]`.
 //!
 //! Mounts a filesystem on DIRECTORY with two files. `disk` has the size and content of IMAGE; a loop device on it is a
-//! disk that remembers every write since the last flush. `control` takes one command, `cut SEED TEAR`: of the writes
-//! since the last flush some are kept, some dropped and some torn into pieces of TEAR bytes, chosen by SEED; the rest is
-//! taken back out of IMAGE, and from then on every request fails. Read, `control` says what became of the writes.
+//! disk that remembers every write since the last flush. `control` takes one command, `cut SEED TEAR WHEN`: of the
+//! writes since the last flush some are kept, some dropped and some torn into pieces of TEAR bytes, chosen by SEED; the
+//! rest is taken back out of IMAGE, and from then on every request fails. WHEN is `now`, `flush` (instead of the next
+//! flush) or a number of writes that are still to come. Read, `control` says when that was, in nanoseconds of
+//! CLOCK_MONOTONIC, and what became of the writes; until then it is empty.
 //! With `--lie` the disk acknowledges flushes and does nothing about them. It never touches anything but IMAGE.
 //!
 //! scripts/crash-real uses it, and says there what it shows.
@@ -22,6 +24,8 @@ use fuser::{
     LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty,
     ReplyEntry, ReplyOpen, ReplyWrite, Request, Session, SessionACL, WriteFlags,
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 const DISK: INodeNo = INodeNo(2);
 const CONTROL: INodeNo = INodeNo(3);
@@ -43,8 +47,24 @@ struct Disk {
     /// Since the last flush, in order. The image already holds them.
     writes: Vec<Recorded>,
     bytes: usize,
+    /// The power that is going to fail, and when.
+    due: Option<(Cut, When)>,
     /// What became of the writes when the power was cut.
     outcome: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+struct Cut {
+    seed: u64,
+    tear: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    Flush,
+    /// After so many writes.
+    Writes(u64),
 }
 
 /// splitmix64 (Steele, Lea, Flood 2014).
@@ -139,12 +159,34 @@ impl Disk {
         }
     }
 
-    fn cut(&mut self, seed: u64, tear: usize) -> io::Result<()> {
+    /// Before each flush and after each write: whether it is time for the power to fail, and it has.
+    fn fails(&mut self, flush: bool) -> io::Result<bool> {
+        let Some((cut, when)) = self.due else {
+            return Ok(false);
+        };
+        let now = match when {
+            When::Now => true,
+            When::Flush => flush,
+            When::Writes(0) => true,
+            When::Writes(left) if !flush => {
+                self.due = Some((cut, When::Writes(left - 1)));
+                false
+            }
+            When::Writes(_) => false,
+        };
+        if now {
+            self.cut(cut)?;
+        }
+        Ok(now)
+    }
+
+    fn cut(&mut self, cut: Cut) -> io::Result<()> {
+        let moment = clock_gettime(ClockId::Monotonic);
         let writes = std::mem::take(&mut self.writes);
         for write in writes.iter().rev() {
             self.image.write_all_at(&write.before, write.offset)?;
         }
-        let (profile, fates) = fates(&mut Dice(seed), writes.len());
+        let (profile, fates) = fates(&mut Dice(cut.seed), writes.len());
         let (mut kept, mut torn) = (0, 0);
         for (write, fate) in writes.iter().zip(fates) {
             match fate {
@@ -154,14 +196,16 @@ impl Disk {
                 }
                 Fate::Drop => {}
                 Fate::Tear(mask) => {
-                    self.write_torn(write, mask, tear)?;
+                    self.write_torn(write, mask, cut.tear)?;
                     torn += 1;
                 }
             }
         }
         let dropped = writes.len() - kept - torn;
         self.outcome = Some(format!(
-            "{} unflushed writes ({profile}): {kept} kept, {dropped} dropped, {torn} torn\n",
+            "{}{:09} {} unflushed writes ({profile}): {kept} kept, {dropped} dropped, {torn} torn\n",
+            moment.tv_sec,
+            moment.tv_nsec,
             writes.len()
         ));
         Ok(())
@@ -272,7 +316,7 @@ impl Filesystem for Shell {
     ) {
         let disk = self.disk();
         if ino == CONTROL {
-            let said = disk.outcome.as_deref().unwrap_or("powered\n").as_bytes();
+            let said = disk.outcome.as_deref().unwrap_or_default().as_bytes();
             let start = usize::try_from(offset).map_or(said.len(), |at| at.min(said.len()));
             return reply.data(&said[start..]);
         }
@@ -303,13 +347,24 @@ impl Filesystem for Shell {
         }
         let done = if ino == CONTROL {
             match command(data) {
-                Some((seed, tear)) => disk.cut(seed, tear),
+                Some((cut, when)) => {
+                    disk.due = Some((cut, when));
+                    match when {
+                        When::Now => disk.cut(cut),
+                        _ => Ok(()),
+                    }
+                }
                 None => Err(io::Error::from(io::ErrorKind::InvalidInput)),
             }
         } else if offset.saturating_add(data.len() as u64) > disk.len {
             return reply.error(Errno::ENOSPC);
         } else {
-            disk.write(offset, data)
+            let done = disk.write(offset, data);
+            match done.and_then(|()| disk.fails(false)) {
+                Ok(true) => return reply.error(Errno::EIO),
+                Ok(false) => Ok(()),
+                Err(e) => Err(e),
+            }
         };
         match (done, u32::try_from(data.len())) {
             (Ok(()), Ok(len)) => reply.written(len),
@@ -327,17 +382,36 @@ impl Filesystem for Shell {
         if disk.outcome.is_some() {
             return reply.error(Errno::EIO);
         }
-        disk.flush();
-        reply.ok();
+        match disk.fails(true) {
+            Ok(false) => {
+                disk.flush();
+                reply.ok();
+            }
+            Ok(true) => reply.error(Errno::EIO),
+            Err(e) => reply.error(e.into()),
+        }
     }
 }
 
-/// Reads `cut SEED TEAR`.
-fn command(line: &[u8]) -> Option<(u64, usize)> {
-    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
-    let (verb, seed, tear) = (words.next()?, words.next()?, words.next()?);
-    let tear: usize = tear.parse().ok().filter(|tear: &usize| *tear >= 512)?;
-    (verb == "cut").then_some((seed.parse().ok()?, tear))
+/// Reads `cut SEED TEAR WHEN`.
+fn command(line: &[u8]) -> Option<(Cut, When)> {
+    let words: Vec<_> = std::str::from_utf8(line)
+        .ok()?
+        .split_ascii_whitespace()
+        .collect();
+    let ["cut", seed, tear, when] = words[..] else {
+        return None;
+    };
+    let cut = Cut {
+        seed: seed.parse().ok()?,
+        tear: tear.parse().ok().filter(|tear| *tear >= 512)?,
+    };
+    let when = match when {
+        "now" => When::Now,
+        "flush" => When::Flush,
+        count => When::Writes(count.parse().ok()?),
+    };
+    Some((cut, when))
 }
 
 fn serve(image: &Path, directory: &Path, lie: bool) -> io::Result<()> {
@@ -349,6 +423,7 @@ fn serve(image: &Path, directory: &Path, lie: bool) -> io::Result<()> {
         lie,
         writes: Vec::new(),
         bytes: 0,
+        due: None,
         outcome: None,
     };
     let mut config = Config::default();

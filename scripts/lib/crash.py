@@ -13,6 +13,7 @@ from pathlib import Path
 
 from databases import Cluster
 from disks import Directory, open_disk, run, sync_directory, wait
+from histories import Records
 from mounts import Unusable, open_system
 from workbench import WORKLOADS
 from workloads import sync_file_systems
@@ -144,8 +145,10 @@ class Round:
     def crash(self):
         early = [self.errors(number) for number, hand in enumerate(self.hands) if hand.poll() is not None]
         if isinstance(self.disk, Directory):
+            self.until = time.monotonic_ns()
             self.system.die()
-        self.disk.cut(self.job.seed)
+        else:
+            self.until = self.disk.cut(self.dice)
         self.result.outcome = self.disk.outcome
         self.stop_writing()
         self.system.die()
@@ -176,33 +179,37 @@ class Round:
         self.hands = []
 
     def look(self):
-        for hand in range(self.workload.hands):
-            self.result.acknowledged += count_acknowledged(self.log(hand))
+        logs = [Records(self.log(hand), self.until) for hand in range(self.workload.hands)]
+        self.result.acknowledged = sum(log.acknowledged for log in logs)
         try:
             self.system.mount()
         except Unusable as reason:
-            self.result.harms.append(f"cannot be mounted: {reason}")
+            # Another system's vault that had not acknowledged anything has lost nothing.
+            if self.result.acknowledged or self.job.system.startswith("wardfs"):
+                self.result.harms.append(f"cannot be mounted: {reason}")
             return
         if self.job.workload == "postgres":
-            self.look_at_server()
+            self.look_at_server(logs)
         else:
-            self.look_at_files()
+            self.look_at_files(logs)
         if self.job.system.startswith("wardfs"):
             self.use()
         self.system.unmount()
 
-    def look_at_files(self):
-        for hand in range(self.workload.hands):
-            self.result.harms += self.workload.verify(str(self.system.root), self.log(hand), self.job.seed, hand)
+    def compare(self, logs):
+        root = str(self.system.root)
+        return [wrong for hand, log in enumerate(logs) for wrong in self.workload.verify(root, log, self.job.seed, hand)]
+
+    def look_at_files(self, logs):
+        self.result.harms += self.compare(logs)
         if self.job.system.startswith("wardfs"):
             self.result.harms += unreadable(self.system.root)
 
-    def look_at_server(self):
+    def look_at_server(self, logs):
         server = self.server = self.cluster()
         try:
             server.start()
-            for hand in range(self.workload.hands):
-                self.result.harms += self.workload.verify(str(self.system.root), self.log(hand), self.job.seed, hand)
+            self.result.harms += self.compare(logs)
             self.result.harms += server.wrong()
             server.stop()
             self.server = None
@@ -258,12 +265,6 @@ class Round:
                 shutil.copy(name, target / f"{name.parent.name}-{name.name}")
         (target / "README").write_text("\n".join([str(self.job), self.result.outcome, self.job.again(), *self.result.harms, ""]))
         self.result.kept = str(target)
-
-
-def count_acknowledged(log):
-    kinds = (b'["synced"', b'["done"', b'["replaced"', b'["committed"')
-    with open(log, "rb") as lines:
-        return sum(line.startswith(kinds) for line in lines)
 
 
 def unreadable(root):

@@ -12,14 +12,13 @@ import threading
 from pathlib import Path
 
 from disks import Unusable, run, wait
-from histories import records
 from writers import Workload
 
 
 def commits(log):
     """(last transaction that was acknowledged, last that was begun)"""
     numbers = {"committed": 0, "commit": 0}
-    for what, *rest in records(log):
+    for what, *rest in log:
         if what in numbers:
             numbers[what] = rest[0]
     return numbers["committed"], numbers["commit"]
@@ -143,7 +142,7 @@ class Postgres(Workload):
     @classmethod
     def verify(cls, root, log, seed, hand):
         done, begun = commits(log)
-        count, highest = Cluster.at(root, log).ask(f"SELECT count(*), coalesce(max(number), 0) FROM history WHERE client = {hand}").split("|")
+        count, highest = Cluster.at(root, log.path).ask(f"SELECT count(*), coalesce(max(number), 0) FROM history WHERE client = {hand}").split("|")
         if count != highest or not done <= int(count) <= begun:
             return [f"client {hand}: {count} transactions, the last {highest}; {done} were acknowledged, {begun} begun"]
         return []

@@ -141,9 +141,11 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def cut(self, seed):
-        """The power fails."""
+    def cut(self, dice):
+        """The power fails. Returns the moment before, of the monotonic clock in nanoseconds."""
+        moment = time.monotonic_ns()
         self.shut_down()
+        return moment
 
     def restart(self):
         """The power is back. Whoever used the disk has to be dead."""
@@ -183,14 +185,29 @@ class RecordingDisk(Disk):
         if self.process.poll() is not None:
             raise Unusable("the recording disk did not start")
 
-    def cut(self, seed):
-        # Opened without O_TRUNC: it is no file that could be cut.
-        with open(self.below / "control", "r+b", buffering=0) as control:
-            control.write(f"cut {seed} {self.tear}\n".encode())
-        self.outcome = (self.below / "control").read_text().strip()
+    def cut(self, dice):
+        """At once, or at the next flush or write that comes, for which the disk waits a little."""
+        seed = dice.getrandbits(60)
+        when = dice.choice(("now", "flush", "flush", str(dice.randrange(12))))
+        said = self.control(f"cut {seed} {self.tear} {when}")
+        deadline = time.monotonic() + 0.3
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.002)
+            said = self.control()
+        moment, self.outcome = (said or self.control(f"cut {seed} {self.tear} now")).split(" ", 1)
         # So that the filesystem does not wait for a disk that is gone. It may have noticed by itself: EIO.
         with contextlib.suppress(OSError):
             self.shut_down()
+        return int(moment)
+
+    def control(self, command=None):
+        # Opened without O_TRUNC: it is no file that could be cut.
+        with open(self.below / "control", "r+b", buffering=0) as control:
+            if command:
+                with contextlib.suppress(OSError):
+                    control.write(command.encode())
+            control.seek(0)
+            return control.read(4096).decode().strip()
 
     def unmount(self):
         if self.process is None:
@@ -225,9 +242,6 @@ class Directory:
 
     def create(self):
         self.root.mkdir(parents=True)
-
-    def cut(self, seed):
-        pass
 
     def restart(self):
         pass

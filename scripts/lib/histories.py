@@ -7,7 +7,10 @@ system that will crash. A History takes these in the same order.
 import json
 import os
 import random
+import time
 
+# What a writer logs when something is to outlive a crash from now on.
+ACKNOWLEDGEMENTS = ("synced", "done", "replaced", "committed")
 PIECE = 512
 CHUNK = 64 << 10
 
@@ -24,13 +27,27 @@ class Log:
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def put(self, *fields):
-        os.write(self.descriptor, json.dumps(fields).encode() + b"\n")
+        os.write(self.descriptor, json.dumps((time.monotonic_ns(), *fields)).encode() + b"\n")
 
 
-def records(path):
-    """The log of a writer, without a line that it had not finished when it died."""
-    with open(path, "rb") as log:
-        return [json.loads(line) for line in log if line.endswith(b"\n")]
+class Records(list):
+    """The log of a writer, without a line that it had not finished when it died.
+
+    An acknowledgement after `until`, the moment before the crash, is none: a filesystem that is being shut down drops
+    what an fsync would have had to wait for, and the fsync may then return success (xfs does, ext4 may).
+    """
+
+    def __init__(self, path, until):
+        self.path = path
+        self.acknowledged = 0
+        with open(path, "rb") as log:
+            lines = [json.loads(line) for line in log if line.endswith(b"\n")]
+        for moment, what, *rest in lines:
+            if what in ACKNOWLEDGEMENTS:
+                if moment >= until:
+                    continue
+                self.acknowledged += 1
+            self.append((what, *rest))
 
 
 def read_file(path):

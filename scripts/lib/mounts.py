@@ -7,6 +7,7 @@ and none is left behind.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -233,6 +234,19 @@ class Wardfs(Mounted):
     def serve(self):
         options = ["-o", ",".join(self.options)] if self.options else []
         return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *options]
+
+
+class WardfsCopy(Wardfs):
+    """A copy of a vault that was made while that was mounted."""
+
+    def serve(self):
+        return [*super().serve(), "--copy", "--json"]
+
+    def findings(self):
+        """What the mount said about single files: [{"path": …, …}]."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [finding for finding in found if "path" in finding]
 
 
 class WardfsXChaCha(Wardfs):

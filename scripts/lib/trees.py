@@ -3,7 +3,7 @@
 import os
 
 from disks import sync_directory
-from histories import content, read_file, records
+from histories import content, read_file
 from writers import Workload
 
 
@@ -99,16 +99,19 @@ class Tree(Workload):
 
     @classmethod
     def verify(cls, root, log, seed, hand):
-        nodes, step = {}, None
-        for record in records(log):
+        nodes, steps = {}, []
+        for record in log:
             if record[0] == "done":
-                nodes, step = after(nodes, step), None
+                for step in steps:
+                    nodes = after(nodes, step)
+                steps = []
             else:
-                step = record
-        wrong = differences(root, nodes, step)
-        # The step that was under way may be done, or not.
-        if step and wrong and (done := differences(root, after(nodes, step), None)) is not None:
-            wrong = min(wrong, done, key=len)
+                steps.append(record)
+        # What was under way may be done, or not.
+        wrong = differences(root, nodes, steps)
+        while steps and wrong:
+            nodes = after(nodes, steps.pop(0))
+            wrong = min(wrong, differences(root, nodes, steps), key=len)
         return wrong
 
 
@@ -126,10 +129,10 @@ def after(nodes, step):
     return {other: node for other, node in nodes.items() if other != path}
 
 
-def differences(root, nodes, step):
-    """What is not as in `nodes`, also a name too many, unless it is what `step` was to make."""
+def differences(root, nodes, steps):
+    """What is not as in `nodes`, also a name too many, unless it is one that a step was to make."""
     wrong = []
-    allowed = step[1] if step and step[0] == "make" else None
+    allowed = {step[1] for step in steps if step[0] == "make"}
     below = {}
     for path in nodes:
         below.setdefault(os.path.dirname(path), set()).add(os.path.basename(path))
@@ -146,6 +149,6 @@ def differences(root, nodes, step):
             wrong.append(f"{shown} cannot be listed ({error.strerror})")
             continue
         for name in names - below.get(path, set()):
-            if f"{path}/{name}" != allowed:
+            if f"{path}/{name}" not in allowed:
                 wrong.append(f"{shown} has a name too many: {name[:60]}")
     return wrong

@@ -8,7 +8,7 @@ import os
 import random
 
 from disks import sync_directory
-from histories import History, content, judge, read_file, records
+from histories import History, content, judge, read_file
 
 KIB = 1 << 10
 
@@ -86,7 +86,7 @@ class Workload:
     def verify(cls, root, log, seed, hand):
         """What is wrong after the crash. Steps that only a subclass knows are left to it."""
         files = {}
-        for what, name, *rest in records(log):
+        for what, name, *rest in log:
             if what == "write":
                 files.setdefault(name, History()).write(rest[0], content(rest[2], rest[1]))
             elif what == "truncate":
@@ -249,7 +249,7 @@ class Replace(Workload):
     @classmethod
     def verify(cls, root, log, seed, hand):
         files = {}
-        for what, name, *values in records(log):
+        for what, name, *values in log:
             if what == "replace":
                 files.setdefault(name, [0, 0])[1] = values[0]
             elif what == "replaced":
@@ -259,6 +259,12 @@ class Replace(Workload):
             found, error = read_file(f"{root}/{name}")
             allowed = [cls.version(name, number) for number in range(max(replaced, 1), begun + 1)]
             if error or (found is None and replaced) or (found is not None and found not in allowed):
-                wrong.append(f"{name} {error or ('is gone' if found is None else 'is neither the old nor the new file')}")
+                wrong.append(f"{name} {error or ('is gone' if found is None else cls.neither(name, found, replaced, begun))}")
         return wrong
 
+    @classmethod
+    def neither(cls, name, found, replaced, begun):
+        for number in range(1, begun):
+            if found == cls.version(name, number):
+                return f"is version {number}; {replaced} was acknowledged, {begun} begun"
+        return f"is no version: {len(found)} bytes, {found.count(0)} of them zero; {replaced} was acknowledged, {begun} begun"
