@@ -85,7 +85,7 @@ class Scribbler:
                     continue
                 self.turn()
                 # Not so fast that the versions of a block become many.
-                time.sleep(0.0005)
+                time.sleep(0.0001)
         except OSError as error:
             self.failure = error
         finally:
@@ -131,7 +131,7 @@ class Scribbler:
         self.move(name, f"work{self.counter}-moved", self.names[name][-1])
 
     def move(self, old, new, history):
-        self.names.setdefault(new, []).append(history)
+        self.names.setdefault(new, [None]).append(history)
         self.touched |= {old, new}
         os.rename(self.path(old), self.path(new))
         self.names[old].append(None)
@@ -158,8 +158,11 @@ class Scribbler:
         finally:
             os.close(descriptor)
 
-    def judge(self, root, name):
-        """(what is wrong with a file in a copy, or None; what it was held against: "still" or "written")"""
+    def judge(self, root, name, complete):
+        """(what is wrong with a file in a copy, or None; what it was held against: "still" or "written")
+
+        `complete` is whether the program that copied did not complain that files changed under it.
+        """
         found, error = read_file(f"{root}/{name}")
         states = self.names.get(name)
         if states is None:
@@ -168,9 +171,9 @@ class Scribbler:
             return error or (None if found == states[-1].synced else "is not what it was all the time"), "still"
         if error:
             return error, "written"
-        # It may be missing: it came, went or was renamed during the copy, or else it has only one state.
         if found is None:
-            moved = len(states) > 1 or states[0].synced is None
+            # It may be missing if it came, went or was renamed meanwhile.
+            moved = not complete or len(states) > 1 or states[0].synced is None
             return (None if moved else "is gone"), "written"
         reasons = [state.wrong(found, BLOCK) for state in states if state]
         return (None if None in reasons else reasons[-1]), "written"
