@@ -8,6 +8,7 @@ It says "ready" when it has put down and synced what it begins with, and then wo
 import sys
 
 import databases
+import exercise
 import trees
 import writers
 from histories import Log
@@ -23,6 +24,8 @@ WORKLOADS = {
     "sqlite-delete": databases.SqliteDelete,
     "postgres": databases.Postgres,
     "reopen": writers.Reopen,
+    "exercise": exercise.Exercise,
+    "wander": exercise.Wander,
     "fresh": writers.Fresh,
 }
 

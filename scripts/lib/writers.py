@@ -82,18 +82,25 @@ class Workload:
         call(descriptor)
         self.log.put("synced", name)
 
-    @classmethod
-    def verify(cls, root, log, seed, hand):
-        """What is wrong after the crash. Steps that only a subclass knows are left to it."""
+    @staticmethod
+    def histories(log):
+        """{name: History} of all files. Steps that only a subclass knows are left to it."""
         files = {}
         for what, name, *rest in log:
             if what == "write":
                 files.setdefault(name, History()).write(rest[0], content(rest[2], rest[1]))
+            elif what == "zero":
+                files[name].write(rest[0], bytes(rest[1]))
             elif what == "truncate":
                 files[name].truncate(rest[0])
             elif what == "synced":
                 files.setdefault(name, History()).sync()
-        return [wrong for name, history in files.items() for wrong in judge(f"{root}/{name}", name, history)]
+        return files
+
+    @classmethod
+    def verify(cls, root, log, seed, hand):
+        """What is wrong after the crash."""
+        return [wrong for name, history in cls.histories(log).items() for wrong in judge(f"{root}/{name}", name, history)]
 
 
 class Overwrite(Workload):
