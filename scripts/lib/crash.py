@@ -79,7 +79,8 @@ class Round:
             self.set_up()
             self.work()
             self.crash()
-            self.look()
+            if not self.result.harms:
+                self.look()
         except Exception as reason:
             # Whatever it is, it is one round of many.
             self.result.broken = self.result.broken or f"{type(reason).__name__}: {reason}"
@@ -152,15 +153,21 @@ class Round:
         self.result.outcome = self.disk.outcome
         self.stop_writing()
         self.system.die()
-        if early:
-            self.result.harms.append(f"a writer failed before the crash: {early[0]}")
         self.disk.unmount()
         if self.keep:
             self.keep_state()
-        if self.job.lie and self.lies_by_going_back():
-            self.disk.go_back()
-        else:
-            self.disk.restart()
+        if early:
+            self.result.harms.append(f"a writer failed before the crash: {early[0]}")
+        try:
+            if self.job.lie and self.lies_by_going_back():
+                self.disk.go_back()
+            else:
+                self.disk.restart()
+        except Unusable as reason:
+            if not self.job.lie:
+                raise
+            # A disk that lies can damage the filesystem on it, too.
+            self.result.harms.append(f"the disk: {reason}")
 
     def lies_by_going_back(self):
         return not getattr(self.disk, "lie", False)

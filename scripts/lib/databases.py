@@ -223,7 +223,8 @@ class Cluster:
             raise Unusable(f"PostgreSQL does not start: {self.said()}")
 
     def said(self):
-        return (self.sockets / "log").read_text(errors="replace")[-900:]
+        lines = (self.sockets / "log").read_text(errors="replace").splitlines()
+        return " / ".join([line for line in lines if "FATAL" in line or "PANIC" in line][-2:] or lines[-2:])
 
     def answers(self):
         return subprocess.run(self.command("pg_isready", "-q"), env=self.environment(), cwd=self.sockets, check=False).returncode == 0

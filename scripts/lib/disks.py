@@ -24,6 +24,8 @@ FS_IOC_SHUTDOWN = 0x8004587D
 SHUTDOWN_NOLOGFLUSH = 2
 LOOP_MAJOR = 7
 
+RECORDING_DISK = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "examples" / "recording-disk"
+
 SIZES = {"ext4": 256 << 20, "xfs": 320 << 20}
 MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"],
@@ -59,11 +61,9 @@ def sync_directory(path):
         os.close(descriptor)
 
 
-def recording_disk():
-    """The program, built if need be."""
-    run("cargo", "build", "--quiet", "--locked", "--release", "--example", "recording-disk",
-        "--manifest-path", REPOSITORY / "Cargo.toml", seconds=1800)  # fmt: skip
-    return Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "examples" / "recording-disk"
+def build_recording_disk():
+    manifest = REPOSITORY / "Cargo.toml"
+    run("cargo", "build", "--quiet", "--locked", "--release", "--example", RECORDING_DISK.name, "--manifest-path", manifest, seconds=1800)
 
 
 class Disk:
