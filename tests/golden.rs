@@ -11,6 +11,8 @@ use wardfs::crypto::{
     WriteSeq,
 };
 use wardfs::format::file::{FileHeader, HEADER_LEN};
+use wardfs::format::ids::FileId;
+use wardfs::format::journal::{Group, Record};
 use wardfs::format::keyring::{ContentRoot, Keyring};
 use wardfs::format::slot::{Argon2Params, Kdf, SlotKind};
 use wardfs::format::superblock::Superblock;
@@ -190,6 +192,8 @@ fn a_superblock() {
         clean: true,
         seq_high_water: WriteSeq(0x0100_0000),
         opened_at: 1_700_000_000_000_000_000,
+        retired_turn: 0,
+        retired_seq: WriteSeq(0),
         windows: vec![(-1, 2), (3, 4)],
     };
     let bytes = block.encode(volume_keys().journal_mac_key());
@@ -202,6 +206,89 @@ fn a_superblock() {
         "d876346f0e4551985e6aa4254d38c6907a56b804695713d3f14d0b21de2bdc14",
     ));
     assert_eq!(bytes[..], expected);
+}
+
+#[test]
+fn a_superblock_of_a_volume_with_a_journal() {
+    let block = Superblock {
+        generation: 5,
+        clean: false,
+        seq_high_water: WriteSeq(0x0100_0000),
+        opened_at: 1_700_000_000_000_000_000,
+        retired_turn: 7,
+        retired_seq: WriteSeq(0x1234),
+        windows: vec![(-1, 2)],
+    };
+    let bytes = block.encode(volume_keys().journal_mac_key());
+    let mut expected = hex(
+        "7772645375706572 0200 00 00 01000000 0500000000000000 0000000100000000
+         00002a36fe9c9717 0700000000000000 3412000000000000 ffffffffffffffff 0200000000000000",
+    );
+    expected.resize(4064, 0);
+    expected.extend(hex(
+        "03f492211641f93b2720b2b1689b156f439b501336fefa498733af3ee21d2136",
+    ));
+    assert_eq!(bytes[..], expected);
+}
+
+#[test]
+fn a_group_of_the_journal() {
+    let group = Group {
+        turn: 7,
+        index: 2,
+        seq: WriteSeq(0x0102),
+        file: Some(FileId(FILE_ID)),
+        records: vec![
+            Record::Place {
+                ino: 11,
+                durable: true,
+                path: b"a/b".to_vec(),
+            },
+            Record::Image {
+                chunk: ChunkNo(3),
+                len: 4,
+            },
+            Record::Size { size: 5 },
+            Record::Extends { stable: 6 },
+            Record::Punch {
+                first: ChunkNo(1),
+                end: ChunkNo(2),
+            },
+            Record::Gone,
+            Record::Cover {
+                ino: 12,
+                path: Vec::new(),
+            },
+            Record::Moved {
+                from: b"a".to_vec(),
+                to: b"c".to_vec(),
+            },
+        ],
+        data: hex("deadbeef"),
+    };
+    let mut bytes = Vec::new();
+    group.encode(volume_keys().journal_mac_key(), &mut bytes);
+    let mut expected = hex(
+        "77726447726f7570 0700000000000000 0200000000000000 0201000000000000
+         5a000000 04000000 5aa39c7c 00000000",
+    );
+    expected.extend(FILE_ID);
+    expected.extend([0; 8]);
+    expected.extend(hex("
+         01 0b00000000000000 01 03000000 612f62
+         02 0300000000000000 04000000
+         03 0500000000000000
+         04 0600000000000000
+         05 0100000000000000 0200000000000000
+         06
+         07 0c00000000000000 00000000
+         08 01000000 61 01000000 63"));
+    expected.extend(hex(
+        "7380e2c88e5b785d26003acd378fb4d85bc5cf71793eab2129dcbc6ecf5a84e0",
+    ));
+    expected.extend(hex("deadbeef"));
+    expected.resize(512, 0);
+    assert_eq!(bytes, expected);
 }
 
 const HEADER: &str = "

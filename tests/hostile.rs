@@ -83,6 +83,7 @@ fn keys() -> Arc<VolumeKeys> {
 #[test]
 fn volume_headers() {
     let new = NewVolume {
+        incompatible: 0,
         cipher: Cipher::Xaes256Gcm,
         log2_chunk: 12,
         label: "label".into(),

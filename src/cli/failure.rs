@@ -58,6 +58,9 @@ impl Failure {
             VolumeError::HeaderDamaged(_) => Self::new(Exit::HeaderDamaged, format!("{dir}: {error}")).advise(
                 "Restore ~wardfs/volume from a backup of the vault. Without a whole header no passphrase can open it.",
             ),
+            VolumeError::Recovery(_) | VolumeError::Unrecovered(_) => {
+                Self::new(Exit::Failed, format!("{dir}: {error}"))
+            }
             VolumeError::Unsupported(_) => Self::new(Exit::Unsupported, format!("{dir}: {error}")),
             VolumeError::Unlock(UnlockError::WrongSecret) => {
                 Self::new(Exit::WrongSecret, format!("wrong passphrase or key file for {dir}"))

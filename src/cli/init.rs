@@ -18,6 +18,7 @@ use super::secret::{Role, SecretArgs};
 use super::{info, size};
 use crate::crypto::Cipher;
 use crate::format::volume::VolumeHeader;
+use crate::store::upkeep::JournalMode;
 use crate::store::volume::{self, InitParams};
 use crate::sys::secret::harden_process;
 
@@ -59,6 +60,10 @@ pub struct InitArgs {
     #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = chunk_size)]
     chunk_size: u32,
 
+    /// Whether the volume has a redo journal, which keeps what was synced whole through a power cut
+    #[arg(long, value_name = "full|off", default_value = "full", value_parser = journal_mode)]
+    journal: JournalMode,
+
     /// A name for the vault, stored readable for everybody
     #[arg(
         long,
@@ -99,6 +104,11 @@ fn cipher(text: &str) -> Result<CipherChoice, String> {
     })
 }
 
+pub(super) fn journal_mode(text: &str) -> Result<JournalMode, String> {
+    let known = JournalMode::ALL.into_iter().find(|m| m.name() == text);
+    known.ok_or_else(|| format!("there is no journal mode {text:?}: use full or off"))
+}
+
 fn chunk_size(text: &str) -> Result<u32, String> {
     let bytes = size::parse(text)?;
     u32::try_from(bytes)
@@ -114,6 +124,7 @@ struct Made<'a> {
     label: &'a str,
     cipher: &'static str,
     chunk_size: u32,
+    journal: &'static str,
     slot: u32,
     slot_kind: String,
     kdf_memory_kib: u32,
@@ -150,6 +161,7 @@ pub fn run(args: &InitArgs, verbosity: Verbosity) -> Result<(), Failure> {
         chunk_size: args.chunk_size,
         label: args.label.clone(),
         kdf: chosen.params,
+        journal: args.journal,
     };
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let begin = Instant::now();
@@ -212,6 +224,7 @@ fn report(
             label: &header.label,
             cipher: params.cipher.name(),
             chunk_size: params.chunk_size,
+            journal: params.journal.name(),
             slot: slot.id,
             slot_kind: slot.kind.to_string(),
             kdf_memory_kib: params.kdf.memory_kib,
@@ -244,6 +257,12 @@ fn report(
             chunk_reason(args)
         ),
     ));
+    if params.journal == JournalMode::Off {
+        table.push((
+            "journal",
+            "off: a power cut may tear what is being overwritten".into(),
+        ));
+    }
     table.push(("secret", slot.kind.to_string()));
     table.push((
         "derivation",

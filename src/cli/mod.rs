@@ -16,6 +16,7 @@ mod mount;
 mod output;
 mod passwd;
 mod place;
+mod recovered;
 mod secret;
 mod serve;
 mod size;

@@ -17,14 +17,15 @@ use super::failure::{Failure, READ_ONLY, warn};
 use super::log::{self as logging, Destination};
 use super::secret::{Role, SecretArgs, SecretPlan};
 use super::serve::Serving;
-use super::{output, place};
+use super::{output, place, recovered};
 use crate::crypto::VolumeKeys;
 use crate::fuse::options::MountOptions;
 use crate::fuse::session;
 use crate::store::Disk;
 use crate::store::disk::Atime;
 use crate::store::lock::{LockError, Note, VaultLock};
-use crate::store::volume::{Access, Locked, Volume};
+use crate::store::upkeep::JournalMode;
+use crate::store::volume::{Access, Locked, Options, Volume};
 use crate::sys::daemon::{self, Forked, Outcome};
 use crate::sys::secret::{harden_process, lock_all_memory};
 use crate::sys::signals::{self, Signal};
@@ -88,6 +89,23 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
 
+    /// Write through the redo journal, or not
+    ///
+    /// Without it a power cut may tear what is being overwritten, also bytes that were synced long ago. A vault that was
+    /// made without a journal has none.
+    #[arg(long, value_name = "full|off", default_value = "full", value_parser = super::init::journal_mode)]
+    journal: JournalMode,
+
+    /// VAULT is a copy that was made while the original was mounted
+    ///
+    /// Every file that was written meanwhile is checked, mended where the journal allows it, and named.
+    #[arg(long)]
+    copy: bool,
+
+    /// Print what was mounted, and what had to be put in order first, as JSON
+    #[arg(long)]
+    json: bool,
+
     #[command(flatten)]
     secret: SecretArgs,
 }
@@ -99,6 +117,9 @@ struct Request {
     /// The vault as it was typed, for questions.
     shown: String,
     options: MountOptions,
+    journal: JournalMode,
+    copy: bool,
+    json: bool,
     secret: SecretPlan,
     log_file: Option<File>,
     verbosity: Verbosity,
@@ -171,6 +192,9 @@ impl Request {
             mountpoint,
             shown,
             options,
+            journal: args.journal,
+            copy: args.copy,
+            json: args.json,
             secret,
             log_file,
             verbosity,
@@ -208,7 +232,15 @@ impl Request {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
         }
         let lock = self.lock(note)?;
-        Volume::open(&self.vault, lock, keys, locked.header(), access, atime).map_err(failed)
+        let shown = recovered::Shown::new();
+        let options = Options {
+            journal: self.journal,
+            copy: self.copy,
+            progress: &|progress| shown.show(progress),
+            ..Options::default()
+        };
+        let how = (access, atime);
+        Volume::open(&self.vault, lock, keys, locked.header(), how, options).map_err(failed)
     }
 
     fn lock(&self, note: Note) -> Result<VaultLock, Failure> {
@@ -245,9 +277,17 @@ impl Request {
         let signals =
             signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
         let volume = self.open(&locked, keys)?;
+        if !self.json {
+            recovered::print_report(&volume, self.copy, self.verbosity)?;
+        }
         let session = session::mount(volume, &self.vault, &self.mountpoint, &self.options)
             .map_err(|e| Failure::mount(&self.mountpoint, &e))?;
-        Serving::start(session, signals)
+        let serving = Serving::start(session, signals)?;
+        if self.json {
+            let printed = recovered::print_mounted(serving.volume(), &self.vault, &self.mountpoint);
+            printed.inspect_err(|_| serving.give_up())?;
+        }
+        Ok(serving)
     }
 
     fn log_mounted(&self) {
@@ -271,7 +311,7 @@ fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
     let serving = request.mount()?;
     logging::raise(request.verbosity.level(reader));
     request.log_mounted();
-    if request.verbosity != Verbosity::Quiet {
+    if request.verbosity != Verbosity::Quiet && !request.json {
         let place = request.mountpoint.display();
         output::print(&format!(
             "Mounted {} on {place}; Ctrl-C unmounts\n",

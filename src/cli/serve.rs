@@ -8,6 +8,7 @@ use super::daemons;
 use super::exit::Exit;
 use super::failure::Failure;
 use crate::fuse::session::Session;
+use crate::store::{Disk, Volume};
 use crate::sys::holders::holders;
 use crate::sys::mount::{self, Mounted, Unmount};
 use crate::sys::signals::{Blocked, SignalFd};
@@ -46,6 +47,11 @@ impl Serving {
         }
         is_named.recv().expect_err("nothing is sent, only dropped");
         Ok(serving)
+    }
+
+    /// The mounted volume.
+    pub fn volume(&self) -> &Volume<Disk> {
+        self.session.volume()
     }
 
     /// Answers the kernel until the mount is gone.

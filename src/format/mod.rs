@@ -5,6 +5,7 @@
 pub mod error;
 pub mod file;
 pub mod ids;
+pub mod journal;
 pub mod keyring;
 pub mod mac;
 pub mod slot;

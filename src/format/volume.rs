@@ -26,8 +26,10 @@ use crate::sys::secret::SecretBytes;
 
 /// The format this version writes, and the newest it reads.
 pub const FORMAT_VERSION: u16 = 1;
-/// Incompatible features that this version knows: none.
-pub const KNOWN_INCOMPATIBLE: u64 = 0;
+/// An incompatible feature: the volume may have a journal with what its files lack.
+pub const INCOMPATIBLE_JOURNAL: u64 = 1;
+/// All incompatible features that this version knows.
+pub const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_JOURNAL;
 /// The longest header file; what is longer need not be read.
 pub const MAX_HEADER_LEN: usize = FRAME + MAX_PAYLOAD + CHECKSUM;
 

@@ -1,6 +1,7 @@
 //! Attributes: reading them as the plaintext object has them, and changing them.
 
 use crate::fs::error::{Error, Result};
+use crate::fs::files::OpenFile;
 use crate::fs::inodes::ROOT;
 use crate::fs::{Caller, Fs};
 use crate::store::Dir;
@@ -49,7 +50,7 @@ impl<B: Backing> Fs<B> {
             Kind::File => {
                 let size = match self.files.get(attr.ino)? {
                     Some(file) => file.data.size(),
-                    None => self.volume.geometry().plain_size_lossy(attr.size),
+                    None => self.volume.plain_size_of(&attr),
                 };
                 Attr { size, ..attr }
             }
@@ -80,13 +81,13 @@ impl<B: Backing> Fs<B> {
         let backing = self.volume.backing();
         if let Some(size) = set.size {
             let file = self.enter_file(ino, OpenFor::ReadWrite)?;
-            let done = file
-                .data
-                .set_size(&self.volume, size)
-                .map_err(Error::from)
-                .and_then(|()| self.drop_privileges(caller, file.data.target()));
+            let done = self.resize(&file, size);
+            let done = done.and_then(|()| self.drop_privileges(caller, file.data.target()));
             self.leave_file(&file)?;
             done?;
+        }
+        if (set.mode, set.uid, set.gid) != (None, None, None) {
+            self.note_attributes(ino)?;
         }
         if let Some(mode) = set.mode {
             self.on_object(ino, |target| backing.chmod(target, mode & 0o7777))?;
@@ -95,16 +96,28 @@ impl<B: Backing> Fs<B> {
             self.on_object(ino, |target| backing.chown(target, set.uid, set.gid))?;
         }
         if (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep) {
-            if let Some(file) = self.files.get(ino)? {
-                // What completes the file comes before its times.
-                file.data.settle(&self.volume)?;
-                file.note_mtime(set.mtime);
+            match self.files.get(ino)? {
+                Some(file) => {
+                    // What completes the file comes before its times.
+                    file.data.settle(&self.change_of(ino))?;
+                    file.note_mtime(set.mtime);
+                    file.data.set_times(&self.volume, set.atime, set.mtime)?;
+                }
+                None => self.on_object(ino, |target| {
+                    backing.set_times(target, set.atime, set.mtime)
+                })?,
             }
-            self.on_object(ino, |target| {
-                backing.set_times(target, set.atime, set.mtime)
-            })?;
         }
         self.getattr(ino)
+    }
+
+    /// Sets the size of an open file. Its modification time moves on even if it had that size, as ftruncate(2) has it.
+    pub(super) fn resize(&self, file: &OpenFile<B>, size: u64) -> Result<()> {
+        let change = self.covered_change(file)?;
+        file.data.set_size(&change, size)?;
+        Ok(file
+            .data
+            .set_times(&self.volume, SetTime::Keep, SetTime::Now)?)
     }
 
     /// Clears the set-user-id and set-group-id bits, as a change of content by an ordinary user does.

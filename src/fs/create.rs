@@ -37,13 +37,14 @@ impl<B: Backing> Fs<B> {
     ) -> Result<(Entry, Fh)> {
         let dir = self.dir(parent)?;
         let mode = self.effective_mode(&dir, new)?;
+        let change = self.volume.change();
         match self.volume.create_file(&dir, name, mode & 0o7777) {
             Ok(file) => {
                 let target = Target::File(&file);
                 let attr = self.adopt(caller, &dir, name, target, mode, |dir, name| {
                     self.volume.remove(dir, name).map(drop)
                 })?;
-                let opened = self.enter_new_file(&attr, file)?;
+                let opened = self.enter_new_file(&change, &attr, file)?;
                 let attr = Attr { size: 0, ..attr };
                 let generation = self.inodes.remember(attr.ino, parent, name)?;
                 Ok((Entry { attr, generation }, self.handles.add_file(opened)?))
@@ -51,6 +52,7 @@ impl<B: Backing> Fs<B> {
             Err(StoreError::Io(e))
                 if existing == Existing::Open && e.raw_os_error() == Some(libc::EEXIST) =>
             {
+                drop(change);
                 let entry = self.entry_at(parent, &dir, name)?;
                 let opened = self.open(entry.attr.ino, libc::O_RDWR);
                 if opened.is_err() {
@@ -85,9 +87,14 @@ impl<B: Backing> Fs<B> {
     pub fn mkdir(&self, caller: Caller, parent: u64, name: &[u8], new: NewMode) -> Result<Entry> {
         let dir = self.dir(parent)?;
         let mode = self.effective_mode(&dir, new)?;
+        let change = self.volume.change();
         self.volume.create_dir(&dir, name, mode & 0o7777)?;
         // A directory under a set-group-id one has inherited that bit: only what is asked for is set again.
         let made = self.adopt_named(caller, parent, &dir, name, mode & libc::S_ISUID)?;
+        if let Some(journal) = change.journal() {
+            journal.marks.made(made.attr.ino, change.turn());
+        }
+        drop(change);
         if made.attr.mode & libc::S_IRWXU == libc::S_IRWXU {
             // It is made: should this fail, whoever uses the directory will be told.
             let _ = self.keep_new_dir(&dir, name, made.attr.ino);
@@ -119,11 +126,15 @@ impl<B: Backing> Fs<B> {
             {
                 return Err(Error::Stale);
             }
-            if from_ino != parent {
-                self.make_path_durable(parent)?;
+            if from_ino == parent {
+                return Ok(self.volume.link((from, entry), (&to, name))?);
             }
+            self.make_path_durable(parent)?;
+            let change = self.volume.change();
+            self.cover(&change, parent)?;
             Ok(self.volume.link((from, entry), (&to, name))?)
         })?;
+        self.note_attributes(ino)?;
         self.entry_at(parent, &to, name)
     }
 

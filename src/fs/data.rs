@@ -1,10 +1,11 @@
 //! Open files: reading, writing, syncing, space and holes.
 
 use crate::fs::error::{Error, Result};
+use crate::fs::files::OpenFile;
 use crate::fs::handles::Fh;
 use crate::fs::{Caller, Fs};
-use crate::store::backing::{Backing, OpenFor, SeekTo, Sync};
-use crate::store::file::Clear;
+use crate::store::backing::{Backing, OpenFor, SeekTo, SetTime, Sync};
+use crate::store::file::{Clear, Route};
 
 /// Bytes moved at once by [`Fs::copy_range`].
 const COPY_STEP: u64 = 1 << 20;
@@ -43,7 +44,7 @@ impl<B: Backing> Fs<B> {
 
     pub fn write(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
         let file = self.file(fh)?;
-        file.data.write(&self.volume, off, data)?;
+        self.write_to(&file, off, data)?;
         file.note_direct_write();
         Ok(())
     }
@@ -51,9 +52,22 @@ impl<B: Backing> Fs<B> {
     /// Writes what the kernel had in its cache. The modification time is then the one it tells, before or after.
     pub fn write_cached(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
         let file = self.file(fh)?;
-        file.data.write(&self.volume, off, data)?;
+        let change = self.covered_change(&file)?;
+        file.data.write(&change, off, data)?;
+        drop(change);
         file.note_cached_write();
-        Ok(())
+        self.relieve()
+    }
+
+    fn write_to(&self, file: &OpenFile<B>, off: u64, data: &[u8]) -> Result<()> {
+        let change = self.covered_change(file)?;
+        if file.data.write(&change, off, data)? == Route::Journal {
+            // The backing file has not been touched yet, but it is to look so.
+            file.data
+                .set_times(&self.volume, SetTime::Keep, SetTime::Now)?;
+        }
+        drop(change);
+        self.relieve()
     }
 
     /// Clears set-user-id and set-group-id after a write by `caller`, where the kernel asks for it.
@@ -74,7 +88,7 @@ impl<B: Backing> Fs<B> {
                 self.make_path_durable(other.parent)?;
             }
         }
-        Ok(file.data.sync(&self.volume, what)?)
+        Ok(file.data.sync(self.change_of(file.ino), what)?)
     }
 
     /// Whether the kernel may hold pages of the file that were written but not sent.
@@ -97,19 +111,25 @@ impl<B: Backing> Fs<B> {
             return Err(Error::Invalid);
         }
         let file = self.file(fh)?;
-        let (volume, data) = (&self.volume, &file.data);
+        let data = &file.data;
         let end = off.checked_add(len).ok_or(crate::store::Error::TooLarge)?;
-        match mode {
-            0 | KEEP => data.reserve(volume, off, len)?,
-            PUNCH => data.clear(volume, Clear::Punch, off, len)?,
-            ZERO | ZERO_KEEP => {
-                data.reserve(volume, off, len)?;
-                data.clear(volume, Clear::ZeroRange, off, len)?;
+        {
+            let change = self.covered_change(&file)?;
+            match mode {
+                0 | KEEP => data.reserve(&change, off, len)?,
+                PUNCH => data.clear(&change, Clear::Punch, off, len)?,
+                ZERO | ZERO_KEEP => {
+                    data.reserve(&change, off, len)?;
+                    data.clear(&change, Clear::ZeroRange, off, len)?;
+                }
+                _ => return Err(Error::Unsupported),
             }
-            _ => return Err(Error::Unsupported),
-        }
-        if matches!(mode, 0 | ZERO) && end > data.size() {
-            data.set_size(volume, end)?;
+            if matches!(mode, 0 | ZERO) && end > data.size() {
+                data.set_size(&change, end)?;
+            }
+            if mode != KEEP {
+                data.set_times(&self.volume, SetTime::Keep, SetTime::Now)?;
+            }
         }
         self.drop_privileges(caller, data.target())
     }
@@ -133,7 +153,7 @@ impl<B: Backing> Fs<B> {
             if got == 0 {
                 break;
             }
-            let written = target.data.write(&self.volume, to.1 + done, &buffer[..got]);
+            let written = self.write_to(&target, to.1 + done, &buffer[..got]);
             match written {
                 Err(_) if done > 0 => break,
                 other => other?,

@@ -30,6 +30,7 @@ fn store_errno(ino: u64, error: &Store) -> i32 {
             log::error!("inode {ino}: damaged: {error}");
             libc::EIO
         }
+        Store::JournalFailed => libc::EIO,
         Store::ReadOnly => libc::EROFS,
         Store::TooLarge => libc::EFBIG,
         Store::NameTooLong => libc::ENAMETOOLONG,

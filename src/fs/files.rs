@@ -1,12 +1,15 @@
 //! Files in use: one [`DataFile`] per inode, however many handles there are.
+//!
+//! A file that nobody uses any more lingers while something waits to be applied to it: who opens it then must see that.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
-use crate::store::DataFile;
 use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Target, Time};
+use crate::store::{Change, DataFile, Volume};
 
 /// A file in use.
 #[derive(Debug)]
@@ -76,12 +79,15 @@ struct Counted<B: Backing> {
 #[derive(Debug)]
 pub struct Files<B: Backing> {
     open: RwLock<HashMap<u64, Counted<B>>>,
+    /// Files in `open` without users.
+    lingering: AtomicUsize,
 }
 
 impl<B: Backing> Default for Files<B> {
     fn default() -> Self {
         Self {
             open: RwLock::default(),
+            lingering: AtomicUsize::new(0),
         }
     }
 }
@@ -101,8 +107,7 @@ impl<B: Backing> Files<B> {
     ) -> Result<Arc<OpenFile<B>>> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
         if let Some(counted) = open.get_mut(&ino) {
-            counted.users += 1;
-            return Ok(counted.file.clone());
+            return Ok(self.join_counted(counted));
         }
         let (data, mtime) = make()?;
         let told = Mutex::new(Some(ToldTime {
@@ -122,10 +127,15 @@ impl<B: Backing> Files<B> {
 
     fn join(&self, ino: u64) -> Result<Option<Arc<OpenFile<B>>>> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
-        Ok(open.get_mut(&ino).map(|counted| {
-            counted.users += 1;
-            counted.file.clone()
-        }))
+        Ok(open.get_mut(&ino).map(|counted| self.join_counted(counted)))
+    }
+
+    fn join_counted(&self, counted: &mut Counted<B>) -> Arc<OpenFile<B>> {
+        if counted.users == 0 {
+            self.lingering.fetch_sub(1, Ordering::Relaxed);
+        }
+        counted.users += 1;
+        counted.file.clone()
     }
 
     /// Takes one user away unless it is the last. Answers whether it did.
@@ -145,10 +155,55 @@ impl<B: Backing> Files<B> {
         if let Some(counted) = open.get_mut(&ino) {
             counted.users -= 1;
             if counted.users == 0 {
-                open.remove(&ino);
+                self.lingering.fetch_add(1, Ordering::Relaxed);
+                self.drop_unless_pending(&mut open, ino);
             }
         }
         Ok(())
+    }
+
+    fn drop_unless_pending(&self, open: &mut HashMap<u64, Counted<B>>, ino: u64) {
+        if open
+            .get(&ino)
+            .is_some_and(|c| c.users == 0 && !c.file.data.is_pending())
+        {
+            open.remove(&ino);
+            self.lingering.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets go of the files without users to which everything was applied.
+    pub(super) fn reap(&self) -> Result<()> {
+        if self.lingering() == 0 {
+            return Ok(());
+        }
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        let idle: Vec<u64> = open
+            .iter()
+            .filter(|(_, c)| c.users == 0)
+            .map(|(ino, _)| *ino)
+            .collect();
+        for ino in idle {
+            self.drop_unless_pending(&mut open, ino);
+        }
+        Ok(())
+    }
+
+    /// The last name of the file is gone: without users, what waits to be applied to it is of no use.
+    pub(super) fn removed(&self, ino: u64, volume: &Volume<B>) -> Result<()> {
+        let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
+        if let Some(counted) = open.get(&ino)
+            && counted.users == 0
+        {
+            counted.file.data.discard(volume);
+            self.drop_unless_pending(&mut open, ino);
+        }
+        Ok(())
+    }
+
+    /// How many files nobody uses.
+    pub(super) fn lingering(&self) -> usize {
+        self.lingering.load(Ordering::Relaxed)
     }
 
     /// All files in use.
@@ -175,12 +230,13 @@ impl<B: Backing> Fs<B> {
             return Ok(file);
         }
         let opened = self.open_backing(ino, how)?;
-        let volume = &self.volume;
+        let change = self.change_of(ino);
         // Its size is read where no one can be writing to it: whoever writes is in the table.
         let file = self.files.enter(ino, || {
-            let attr = volume.backing().stat(Target::File(&opened))?;
-            Ok((DataFile::open(volume, opened, how, &attr), attr.mtime))
+            let attr = self.volume.backing().stat(Target::File(&opened))?;
+            Ok((DataFile::open(&change, opened, how, &attr), attr.mtime))
         })?;
+        drop(change);
         if how == OpenFor::ReadWrite && !file.data.is_writable() {
             // Someone else opened it for reading in between.
             match self.open_backing(ino, how) {
@@ -195,9 +251,14 @@ impl<B: Backing> Fs<B> {
     }
 
     /// Adds a file that was just created, with its first user.
-    pub(super) fn enter_new_file(&self, attr: &Attr, created: B::File) -> Result<Arc<OpenFile<B>>> {
+    pub(super) fn enter_new_file(
+        &self,
+        change: &Change<'_, B>,
+        attr: &Attr,
+        created: B::File,
+    ) -> Result<Arc<OpenFile<B>>> {
         self.files.enter(attr.ino, || {
-            Ok((DataFile::create(&self.volume, created), attr.mtime))
+            Ok((DataFile::create(change, created, attr.ino), attr.mtime))
         })
     }
 
@@ -206,14 +267,10 @@ impl<B: Backing> Fs<B> {
         if self.files.leave_to_others(file.ino)? {
             return Ok(());
         }
-        self.volume.close_file(&file.data);
+        self.close_data(file);
         if let Some(mtime) = file.take_moved() {
             let mtime = SetTime::At(mtime);
-            if let Err(e) =
-                self.volume
-                    .backing()
-                    .set_times(file.data.target(), SetTime::Keep, mtime)
-            {
+            if let Err(e) = file.data.set_times(&self.volume, SetTime::Keep, mtime) {
                 log::warn!(
                     "inode {}: its modification time stays that of its last write: {e}",
                     file.ino
@@ -221,6 +278,16 @@ impl<B: Backing> Fs<B> {
             }
         }
         self.files.leave(file.ino)
+    }
+
+    /// Completes a file whose last user goes. One that could not yet be written straight may need its directory covered.
+    pub(super) fn close_data(&self, file: &OpenFile<B>) {
+        match self.covered_change(file) {
+            Ok(change) => self.volume.close_file(&change, &file.data),
+            Err(_) => self
+                .volume
+                .close_file(&self.change_of(file.ino), &file.data),
+        }
     }
 
     fn open_backing(&self, ino: u64, how: OpenFor) -> Result<B::File> {

@@ -3,7 +3,7 @@
 //! No FUSE types: everything here can be called without a mount. Inode numbers are the backing filesystem's; the root is
 //! [`ROOT`]. Nothing here decides who may do what: the kernel has, by mode and owner, before it asks.
 //!
-//! Locks, in the order in which they may be taken: handle table, file table, directory cache, inode shard. Each is held
+//! Locks, in the order in which they may be taken: checkpoints, turn of the journal (a change), handle table, file table, directory cache, inode shard. Each is held
 //! for a table operation only; the locks of [`crate::store`] come below all of them.
 
 mod attr;
@@ -16,7 +16,9 @@ mod files;
 mod handles;
 mod inodes;
 mod listing;
+mod place;
 mod remove;
+mod upkeep;
 mod xattr;
 
 use std::sync::Arc;
@@ -32,7 +34,9 @@ use crate::fs::dirs::Dirs;
 use crate::fs::files::Files;
 use crate::fs::handles::Handles;
 use crate::fs::inodes::Inodes;
+use crate::fs::upkeep::Checkpoints;
 use crate::store::backing::{Attr, Backing, Target};
+use crate::store::journal::Journal;
 use crate::store::{Dir, Volume};
 
 /// Who asks.
@@ -69,6 +73,7 @@ pub struct Fs<B: Backing> {
     dirs: Dirs<B>,
     files: Files<B>,
     handles: Handles<B>,
+    checkpoints: Checkpoints,
     root_ino: u64,
 }
 
@@ -83,6 +88,7 @@ impl<B: Backing> Fs<B> {
             inodes: Inodes::default(),
             files: Files::default(),
             handles: Handles::default(),
+            checkpoints: Checkpoints::default(),
             root_ino,
         })
     }
@@ -99,9 +105,12 @@ impl<B: Backing> Fs<B> {
     /// Completes every file that is still open and marks the volume as left clean.
     pub fn close(&self) -> Result<()> {
         for file in self.files.all()? {
-            self.volume.close_file(&file.data);
+            self.close_data(&file);
         }
-        Ok(self.volume.close()?)
+        // A journal that has failed is left as it is: the next mount finds in it what can be promised.
+        let failed = self.volume.journal().is_some_and(Journal::has_failed);
+        let ended = if failed { None } else { self.end_turn()? };
+        Ok(self.volume.close(ended.as_ref())?)
     }
 
     /// Finds an entry. `None` if there is none of that name.
@@ -187,6 +196,17 @@ impl<B: Backing> Fs<B> {
             }
             Ok(op(target)?)
         })
+    }
+
+    /// Attributes of a file were changed by name: its next sync has to make them durable.
+    fn note_attributes(&self, ino: u64) -> Result<()> {
+        if let Some(file) = self.files.get(ino)? {
+            file.data.note_attributes();
+        } else if let Some(journal) = self.volume.journal() {
+            let change = self.volume.change();
+            journal.marks.unsynced(ino, change.turn());
+        }
+        Ok(())
     }
 
     fn file(&self, fh: Fh) -> Result<Arc<files::OpenFile<B>>> {

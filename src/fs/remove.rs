@@ -2,17 +2,34 @@
 
 use std::sync::Arc;
 
+use crate::format::journal::Record;
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
-use crate::store::Dir;
 use crate::store::backing::{Attr, Backing, Kind, RenameMode, Target};
 use crate::store::namespace::Replaced;
+use crate::store::{Change, Dir};
 
 impl<B: Backing> Fs<B> {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         let dir = self.dir(parent)?;
         let was = self.volume.remove(&dir, name)?;
-        self.inodes.removed(was.ino, parent, name, was.nlink <= 1)
+        let last = was.nlink <= 1;
+        if last {
+            self.note_gone(was.ino)?;
+        }
+        self.inodes.removed(was.ino, parent, name, last)
+    }
+
+    /// The last name of a file was removed.
+    fn note_gone(&self, ino: u64) -> Result<()> {
+        if let Some(file) = self.files.get(ino)? {
+            if let Err(e) = file.data.note_gone(&self.volume.change()) {
+                // Recovery would search for it, no more.
+                log::debug!("inode {ino}: its end is not in the journal: {e}");
+            }
+            self.files.removed(ino, &self.volume)?;
+        }
+        Ok(())
     }
 
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
@@ -20,6 +37,9 @@ impl<B: Backing> Fs<B> {
         let (victim, attr) = self.open_entry(parent, &dir, name)?;
         let victim = victim.ok_or(Error::NotDirectory)?;
         self.volume.remove_dir(&dir, name, &victim)?;
+        if let Some(journal) = self.volume.journal() {
+            journal.marks.removed(attr.ino);
+        }
         self.dirs.removed(attr.ino)?;
         self.inodes.removed(attr.ino, parent, name, true)
     }
@@ -38,8 +58,59 @@ impl<B: Backing> Fs<B> {
         if from.0 != to.0 {
             self.make_path_durable(to.0)?;
         }
+        let change = self.volume.change();
+        if from.0 != to.0 {
+            // Files that were written straight may come to light in either.
+            self.cover(&change, from.0)?;
+            self.cover(&change, to.0)?;
+        }
+        let exchanged = (mode == RenameMode::Exchange)
+            .then(|| target.as_ref().map(|(_, attr)| *attr))
+            .flatten();
+        if moved.kind() == Kind::Dir || exchanged.is_some_and(|a| a.kind() == Kind::Dir) {
+            self.note_moved(&change, from, to)?;
+        }
         self.volume
             .rename((&old_dir, from.1), (&new_dir, to.1), mode, replaced)?;
+        drop(change);
+        self.note_renamed(from, to, mode, moved, target)?;
+        for attr in std::iter::once(moved).chain(exchanged) {
+            self.note_attributes(attr.ino)?;
+            if let Some(file) = self.files.get(attr.ino)? {
+                file.data.note_place(&self.change_of(attr.ino))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies below a directory that is renamed has another path from now on.
+    fn note_moved(
+        &self,
+        change: &Change<'_, B>,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+    ) -> Result<()> {
+        if change.journal().is_none_or(|journal| !journal.is_used()) {
+            return Ok(());
+        }
+        let (Some(from), Some(to)) = (
+            self.stored_path(from.0, Some(from.1)),
+            self.stored_path(to.0, Some(to.1)),
+        ) else {
+            return Ok(());
+        };
+        Ok(change.note(Record::Moved { from, to })?)
+    }
+
+    /// The inodes are where they are now.
+    fn note_renamed(
+        &self,
+        from: (u64, &[u8]),
+        to: (u64, &[u8]),
+        mode: RenameMode,
+        moved: Attr,
+        target: Option<(Option<Arc<Dir<B>>>, Attr)>,
+    ) -> Result<()> {
         match (mode, target) {
             (_, Some((_, other))) if other.ino == moved.ino => Ok(()),
             (RenameMode::Exchange, Some((_, other))) => {
@@ -52,6 +123,9 @@ impl<B: Backing> Fs<B> {
                         self.dirs.removed(was.ino)?;
                     }
                     let last = dir.is_some() || was.nlink <= 1;
+                    if last && dir.is_none() {
+                        self.note_gone(was.ino)?;
+                    }
                     self.inodes.removed(was.ino, to.0, to.1, last)?;
                 }
                 self.inodes.moved(moved.ino, from, to)

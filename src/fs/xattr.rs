@@ -2,6 +2,7 @@
 
 use crate::fs::Fs;
 use crate::fs::error::{Error, Result};
+use crate::fs::files::OpenFile;
 use crate::fs::inodes::ROOT;
 use crate::store::backing::{Backing, Kind, OpenFor, SetTime, Target, XattrMode};
 use crate::store::xattr::Attributed;
@@ -17,12 +18,14 @@ impl<B: Backing> Fs<B> {
 
     pub fn setxattr(&self, ino: u64, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()> {
         self.check_acl(name)?;
-        self.with_attributed(ino, |of| self.volume.set_xattr(of, name, value, mode))
+        self.with_attributed(ino, |of| self.volume.set_xattr(of, name, value, mode))?;
+        self.note_attributes(ino)
     }
 
     pub fn removexattr(&self, ino: u64, name: &[u8]) -> Result<()> {
         self.check_acl(name)?;
-        self.with_attributed(ino, |of| self.volume.remove_xattr(of, name))
+        self.with_attributed(ino, |of| self.volume.remove_xattr(of, name))?;
+        self.note_attributes(ino)
     }
 
     /// Attribute names, each ended by a NUL.
@@ -54,7 +57,7 @@ impl<B: Backing> Fs<B> {
             return self.with_dir_attributed(ino, op);
         }
         if let Some(file) = self.files.get(ino)? {
-            let id = || file.data.owner_id(&self.volume).map(|id| id.to_vec());
+            let id = || self.id_of_open(&file);
             return Ok(op(&Attributed {
                 target: file.data.target(),
                 id: &id,
@@ -104,6 +107,14 @@ impl<B: Backing> Fs<B> {
         })?)
     }
 
+    fn id_of_open(&self, file: &OpenFile<B>) -> crate::store::Result<Vec<u8>> {
+        let change = self.covered_change(file).map_err(|e| match e {
+            Error::Store(e) => e,
+            _ => crate::store::Error::Io(std::io::Error::from_raw_os_error(libc::EIO)),
+        })?;
+        Ok(file.data.owner_id(&change)?.to_vec())
+    }
+
     fn id_of_closed(&self, ino: u64) -> crate::store::Result<Vec<u8>> {
         let id = || -> Result<Vec<u8>> {
             // What a crash left of a file gets its id first.
@@ -112,9 +123,9 @@ impl<B: Backing> Fs<B> {
                 false => OpenFor::ReadWrite,
             };
             let file = self.enter_file(ino, how)?;
-            let id = file.data.owner_id(&self.volume);
+            let id = self.id_of_open(&file);
             self.leave_file(&file)?;
-            Ok(id?.to_vec())
+            Ok(id?)
         };
         id().map_err(|e| match e {
             Error::Store(e) => e,

@@ -735,7 +735,8 @@ mod tests {
     use crate::keys::secret::SlotSecret;
     use crate::store::disk::Atime;
     use crate::store::lock::{Note, VaultLock};
-    use crate::store::volume::{self, Access, InitParams, Locked, Volume};
+    use crate::store::upkeep::JournalMode;
+    use crate::store::volume::{self, Access, InitParams, Locked, Options, Volume};
     use crate::sys::secret::SecretVec;
 
     struct Dir(std::path::PathBuf);
@@ -757,14 +758,22 @@ mod tests {
                 time: 1,
                 lanes: 1,
             },
+            journal: JournalMode::Full,
         };
         volume::init(dir, &params, &secret).expect("made");
         let locked = Locked::open(dir).expect("a vault");
         let (_, keys) = locked.unlock(&secret).expect("its secret");
         let lock = VaultLock::acquire(dir, None, Note::Write).expect("free");
         let (header, atime) = (locked.header(), Atime::Backing);
-        let volume =
-            Volume::open(dir, lock, keys, header, Access::ReadWrite, atime).expect("opens");
+        let volume = Volume::open(
+            dir,
+            lock,
+            keys,
+            header,
+            (Access::ReadWrite, atime),
+            Options::default(),
+        )
+        .expect("opens");
         let config = fs::Config {
             own_as_caller: false,
             acl: false,

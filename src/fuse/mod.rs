@@ -5,6 +5,7 @@
 
 mod convert;
 mod handlers;
+mod keeper;
 pub mod options;
 mod seeker;
 pub mod session;

@@ -9,6 +9,7 @@ use fuser::{Config, SessionACL};
 
 use crate::fs::{self, Fs};
 use crate::fuse::handlers::{Policy, Shell};
+use crate::fuse::keeper::Keeper;
 use crate::fuse::options::MountOptions;
 use crate::fuse::seeker::Seeker;
 use crate::store::{Disk, Volume};
@@ -134,9 +135,20 @@ impl Session {
         self.mounted.clone()
     }
 
+    /// The volume that is mounted.
+    pub fn volume(&self) -> &Volume<Disk> {
+        self.fs.volume()
+    }
+
     /// Serves requests until the filesystem is unmounted, and leaves the volume clean.
     pub fn run(self) -> io::Result<()> {
+        // Without a journal there is nothing to look after.
+        let keeper = match self.fs.volume().journal() {
+            Some(_) => Some(Keeper::start(self.fs.clone())?),
+            None => None,
+        };
         let served = self.session.run();
+        drop(keeper);
         let closed = self.fs.close().map_err(|e| io::Error::other(e.to_string()));
         served.and(closed)
     }

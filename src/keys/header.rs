@@ -20,6 +20,8 @@ pub struct NewVolume {
     pub log2_chunk: u8,
     pub label: String,
     pub kdf: Argon2Params,
+    /// Feature bits.
+    pub incompatible: u64,
 }
 
 /// Why a volume is not unlocked, or its header not changed.
@@ -65,7 +67,7 @@ pub fn create(
     let mut header = VolumeHeader {
         version: FORMAT_VERSION,
         min_reader: FORMAT_VERSION,
-        incompatible: 0,
+        incompatible: new.incompatible,
         compatible: 0,
         uuid: VolumeId::random(rand::array()),
         label: new.label.clone(),
@@ -230,6 +232,7 @@ mod tests {
 
     fn new_volume() -> (VolumeHeader, VolumeKeys) {
         let new = NewVolume {
+            incompatible: 0,
             cipher: Cipher::Xaes256Gcm,
             log2_chunk: 12,
             label: "test".into(),
@@ -345,6 +348,7 @@ mod tests {
     #[test]
     fn a_label_that_is_too_long_is_refused_before_the_slow_part() {
         let new = NewVolume {
+            incompatible: 0,
             cipher: Cipher::Xaes256Gcm,
             log2_chunk: 12,
             label: "x".repeat(256),

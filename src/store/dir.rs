@@ -391,7 +391,12 @@ impl<B: Backing> Dir<B> {
         outcome
     }
 
-    fn open_name(&self, volume: &Volume<B>, entry: &[u8], stored: Stored) -> Result<Vec<u8>> {
+    pub(super) fn open_name(
+        &self,
+        volume: &Volume<B>,
+        entry: &[u8],
+        stored: Stored,
+    ) -> Result<Vec<u8>> {
         let id = self.known_id(volume)?;
         let names = volume.keys().names();
         if stored == Stored::Short {

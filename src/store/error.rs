@@ -23,6 +23,8 @@ pub enum Error {
     NoDirId,
     /// The volume is mounted read-only, or has been since a failure.
     ReadOnly,
+    /// The journal could not be made durable: nothing can be promised before the next mount.
+    JournalFailed,
     /// Beyond the largest file.
     TooLarge,
     /// A name of more than 255 bytes, or an attribute beyond the limits of the backing filesystem.
@@ -84,6 +86,7 @@ impl std::fmt::Display for Error {
             Self::DamagedName => f.write_str("a name does not authenticate"),
             Self::NoDirId => f.write_str("a directory has lost its id"),
             Self::ReadOnly => f.write_str("the volume is read-only"),
+            Self::JournalFailed => f.write_str("the journal could not be made durable"),
             Self::TooLarge => f.write_str("beyond the largest file"),
             Self::NameTooLong => f.write_str("the name is too long"),
             Self::Invalid => f.write_str("invalid argument"),

@@ -4,20 +4,26 @@
 //! Everything here works on stored objects and plaintext names; POSIX semantics, inodes and handles are in `fs`.
 
 pub mod backing;
+pub mod change;
 pub mod dir;
 pub mod disk;
 pub mod error;
 pub mod file;
 mod gaps;
 mod header;
+pub mod journal;
 mod layout;
 pub mod lock;
 pub mod namespace;
+mod path;
 mod range_lock;
+pub mod recovery;
 mod superblock;
+pub mod upkeep;
 pub mod volume;
 pub mod xattr;
 
+pub use change::Change;
 pub use dir::Dir;
 pub use disk::Disk;
 pub use error::{Error, Result};

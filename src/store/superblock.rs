@@ -13,6 +13,7 @@ use crate::crypto::{VolumeKeys, WriteSeq};
 use crate::format::superblock::{MAX_WINDOWS, SUPERBLOCK_LEN, Superblock};
 use crate::store::backing::{Backing, OpenFor, Sync, Time};
 use crate::store::error::Result;
+use crate::store::journal::Ended;
 use crate::store::layout::SUPERBLOCK;
 
 /// Numbers reserved at once: 16 million writes between two superblock writes.
@@ -69,11 +70,13 @@ impl<B: Backing> Sequencer<B> {
             log::warn!("the superblock is missing; starting a new one");
             first_superblock()
         });
-        if !block.clean {
+        if block.clean {
+            block.opened_at = now;
+        } else {
+            // It stays open since then: what a crash left is not mended before the turns of the journal are retired.
             add_window(&mut block, now);
         }
         block.clean = false;
-        block.opened_at = now;
         let first = block.seq_high_water;
         let name = SUPERBLOCK.as_bytes();
         let file = match backing.open(journal, name, OpenFor::ReadWrite) {
@@ -101,6 +104,20 @@ impl<B: Backing> Sequencer<B> {
         Ok(WriteSeq(seq))
     }
 
+    /// What [`Sequencer::next`] answers next, or a little less.
+    pub fn peek(&self) -> WriteSeq {
+        WriteSeq(self.next.load(Ordering::Acquire))
+    }
+
+    /// Everything written up to the end of a turn of the journal is on the disk.
+    pub fn retire(&self, backing: &B, keys: &VolumeKeys, ended: &Ended) -> io::Result<()> {
+        let mut current = self.current();
+        current.retired_turn = ended.turn;
+        current.retired_seq = ended.seq;
+        current.opened_at = ended.at;
+        self.write(backing, keys, &mut current)
+    }
+
     fn reserve(&self, backing: &B, keys: &VolumeKeys, used: u64) -> io::Result<()> {
         let mut current = self.current();
         if used < self.limit.load(Ordering::Acquire) {
@@ -118,9 +135,19 @@ impl<B: Backing> Sequencer<B> {
         Ok(())
     }
 
-    /// Marks the volume as left clean. `unsettled` says that a file could not be completed: it counts as unclean then.
-    pub fn close(&self, backing: &B, keys: &VolumeKeys, unsettled: bool) -> io::Result<()> {
+    /// Marks the volume as left clean, with its last turn of the journal retired. `unsettled` says that a file could not be
+    /// completed: it counts as unclean then.
+    pub fn close(
+        &self,
+        backing: &B,
+        keys: &VolumeKeys,
+        ended: Option<&Ended>,
+        unsettled: bool,
+    ) -> io::Result<()> {
         let mut current = self.current();
+        if let Some(ended) = ended {
+            (current.retired_turn, current.retired_seq) = (ended.turn, ended.seq);
+        }
         if unsettled {
             add_window(&mut current, now_ns());
         }
@@ -158,14 +185,25 @@ pub fn first_superblock() -> Superblock {
         clean: true,
         seq_high_water: WriteSeq(seconds << 15),
         opened_at: 0,
+        retired_turn: 0,
+        retired_seq: WriteSeq(0),
         windows: Vec::new(),
     }
 }
 
 /// Writes the superblock of a new volume.
-pub fn create<B: Backing>(backing: &B, journal: &B::Dir, keys: &VolumeKeys) -> io::Result<()> {
+pub fn create<B: Backing>(
+    backing: &B,
+    journal: &B::Dir,
+    keys: &VolumeKeys,
+    journaled: bool,
+) -> io::Result<()> {
     let file = backing.create(journal, SUPERBLOCK.as_bytes(), 0o600)?;
-    let bytes = first_superblock().encode(keys.journal_mac_key());
+    let mut first = first_superblock();
+    if journaled {
+        first.retired_seq = first.seq_high_water;
+    }
+    let bytes = first.encode(keys.journal_mac_key());
     for slot in 0..2 {
         let at = slot * SUPERBLOCK_LEN as u64;
         backing.write_at(&file, &bytes, at).map_err(|(_, e)| e)?;
@@ -219,7 +257,8 @@ fn add_window(block: &mut Superblock, now: i64) {
     block.windows.push((block.opened_at - CLOCK_SLACK_NS, now));
 }
 
-fn now_ns() -> i64 {
+/// Nanoseconds since 1970.
+pub fn now_ns() -> i64 {
     SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))

@@ -1,5 +1,6 @@
 //! A vault as a whole: making one, opening its header, and serving its tree once it is unlocked.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -9,18 +10,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::content::Geometry;
 use crate::crypto::{Cipher, VolumeKey, VolumeKeys, WriteSeq};
 use crate::format::FormatError;
-use crate::format::volume::VolumeHeader;
+use crate::format::volume::{INCOMPATIBLE_JOURNAL, VolumeHeader};
 use crate::keys::header::{self as keyed, NewVolume, UnlockError};
 use crate::keys::kdf::Argon2Params;
 use crate::keys::secret::SlotSecret;
 use crate::store::backing::{Attr, Backing, Target};
 use crate::store::disk::{Atime, Disk};
 use crate::store::error::{Error, Result};
-use crate::store::file::DataFile;
 use crate::store::header;
+use crate::store::journal::{self, Ended, Journal};
 use crate::store::layout::{self, JOURNAL_DIR, META_DIR, TARGETS_DIR, TMP_DIR};
 use crate::store::lock::VaultLock;
+use crate::store::recovery::report::Report;
+use crate::store::recovery::view::View;
+use crate::store::recovery::{self, Origin};
 use crate::store::superblock::{self, Sequencer, UncleanTimes};
+use crate::store::upkeep::JournalMode;
 
 /// Bytes that stored names may have.
 const NAME_MAX: u32 = 255;
@@ -33,6 +38,7 @@ pub struct InitParams {
     pub chunk_size: u32,
     pub label: String,
     pub kdf: Argon2Params,
+    pub journal: JournalMode,
 }
 
 /// Whether a volume may be changed.
@@ -40,6 +46,40 @@ pub struct InitParams {
 pub enum Access {
     ReadOnly,
     ReadWrite,
+}
+
+/// How a volume is opened.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// A volume that was made without a journal has none whatever this says.
+    pub journal: JournalMode,
+    /// Bytes of a journal segment at first.
+    pub segment_len: u64,
+    /// The vault is a copy that was made while it was mounted elsewhere.
+    pub copy: bool,
+    /// Is told how far recovery has come.
+    pub progress: &'a dyn Fn(recovery::Progress),
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self {
+            journal: JournalMode::Full,
+            segment_len: journal::SEGMENT_LEN,
+            copy: false,
+            progress: &|_| {},
+        }
+    }
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("journal", &self.journal)
+            .field("segment_len", &self.segment_len)
+            .field("copy", &self.copy)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a vault cannot be made, opened or unlocked.
@@ -56,6 +96,10 @@ pub enum VolumeError {
     /// The secret is not the right one, or the header was changed.
     Unlock(UnlockError),
     InvalidChunkSize(u32),
+    /// The journal cannot be read.
+    Recovery(Error),
+    /// Files of the journal could not be read or written: the volume must not be written to before that is mended.
+    Unrecovered(Report),
     Io {
         what: &'static str,
         source: io::Error,
@@ -90,6 +134,12 @@ impl std::fmt::Display for VolumeError {
                 f,
                 "a chunk size of {size} bytes is not offered: use 4096, 8192, 16384, 32768 or 65536"
             ),
+            Self::Recovery(e) => write!(f, "the journal of the vault cannot be read: {e}"),
+            Self::Unrecovered(report) => write!(
+                f,
+                "the vault was not closed in order and cannot be put in order; nothing is lost, \
+                 and it can be mounted read-only (-o ro). {report}"
+            ),
             Self::Io { what, source } => write!(f, "cannot {what}: {source}"),
         }
     }
@@ -123,6 +173,10 @@ pub fn init(
         log2_chunk: log2,
         label: params.label.clone(),
         kdf: params.kdf,
+        incompatible: match params.journal {
+            JournalMode::Full => INCOMPATIBLE_JOURNAL,
+            JournalMode::Off => 0,
+        },
     };
     // The slow part comes before anything is on the disk.
     let (header, keys) = keyed::create(&new, secret).map_err(VolumeError::Unlock)?;
@@ -159,7 +213,8 @@ fn write_new(
             disk.mkdir(&meta, name.as_bytes(), 0o700)?;
         }
         let journal = disk.open_dir(&meta, JOURNAL_DIR.as_bytes())?;
-        superblock::create(&disk, &journal, keys)?;
+        let journaled = header.incompatible & INCOMPATIBLE_JOURNAL != 0;
+        superblock::create(&disk, &journal, keys, journaled)?;
         // So that a first mount that is read-only finds something to lock.
         disk.create(&meta, layout::LOCK.as_bytes(), 0o600)?;
         disk.sync_dir(&meta)?;
@@ -229,7 +284,12 @@ pub struct Volume<B: Backing> {
     meta: B::Dir,
     unclean: UncleanTimes,
     /// `None` when mounted read-only.
-    sequencer: Option<Sequencer<B>>,
+    pub(super) sequencer: Option<Sequencer<B>>,
+    /// `None` when mounted read-only or without one.
+    pub(super) journal: Option<Journal<B>>,
+    /// What recovery found and a read-only mount must not write: inode → view.
+    views: HashMap<u64, View>,
+    recovered: Report,
     /// Set after a failure that makes further changes unsafe.
     latched: AtomicBool,
     /// A file could not be completed when it was closed.
@@ -244,11 +304,11 @@ impl Volume<Disk> {
         lock: VaultLock,
         keys: Arc<VolumeKeys>,
         header: &VolumeHeader,
-        access: Access,
-        atime: Atime,
+        (access, atime): (Access, Atime),
+        options: Options<'_>,
     ) -> std::result::Result<Self, VolumeError> {
         let disk = Disk::open(dir, atime).map_err(|e| VolumeError::io("open the vault", e))?;
-        Self::on(disk, Some(lock), keys, header, access)
+        Self::on(disk, Some(lock), keys, header, access, options)
     }
 }
 
@@ -260,6 +320,7 @@ impl<B: Backing> Volume<B> {
         keys: Arc<VolumeKeys>,
         header: &VolumeHeader,
         access: Access,
+        options: Options<'_>,
     ) -> std::result::Result<Self, VolumeError> {
         let fail = |e| VolumeError::io("open the volume", e);
         let log2_chunk = header.log2_chunk;
@@ -268,11 +329,16 @@ impl<B: Backing> Volume<B> {
         ))?;
         let root = backing.root().map_err(fail)?;
         let meta = backing.open_dir(&root, META_DIR.as_bytes()).map_err(fail)?;
-        let journal = backing
+        let journal_dir = backing
             .open_dir(&meta, JOURNAL_DIR.as_bytes())
             .map_err(fail)?;
-        let found = superblock::load(&backing, &journal, &keys).map_err(fail)?;
+        let found = superblock::load(&backing, &journal_dir, &keys).map_err(fail)?;
         let unclean = UncleanTimes::new(found.as_ref().unwrap_or(&superblock::first_superblock()));
+        let mode = match header.incompatible & INCOMPATIBLE_JOURNAL {
+            0 => JournalMode::Off,
+            _ => options.journal,
+        };
+        let before = found.clone();
         let sequencer = match access {
             Access::ReadOnly => None,
             Access::ReadWrite => {
@@ -281,9 +347,50 @@ impl<B: Backing> Volume<B> {
                     // What an earlier daemon wrote but no one synced counts as durable from here on.
                     backing.sync_all().map_err(fail)?;
                 }
-                Some(Sequencer::open(&backing, &journal, &keys, found).map_err(fail)?)
+                Some(Sequencer::open(&backing, &journal_dir, &keys, found).map_err(fail)?)
             }
         };
+        let next_seq = sequencer
+            .as_ref()
+            .map(|sequencer| || sequencer.next(&backing, &keys));
+        let recovery = recovery::run(&recovery::Env {
+            backing: &backing,
+            journal: &journal_dir,
+            keys: &keys,
+            cipher: header.cipher,
+            log2_chunk,
+            found: before.as_ref(),
+            origin: match options.copy {
+                true => Origin::Copy,
+                false => Origin::InPlace,
+            },
+            next_seq: next_seq
+                .as_ref()
+                .map(|next| next as &dyn Fn() -> Result<WriteSeq>),
+            progress: options.progress,
+        })
+        .map_err(VolumeError::Recovery)?;
+        let mut journal = None;
+        if let Some(sequencer) = &sequencer {
+            let ended = Ended {
+                turn: recovery.last_turn,
+                seq: sequencer.peek(),
+                at: superblock::now_ns(),
+            };
+            if !recovery.is_complete() {
+                return Err(VolumeError::Unrecovered(recovery.report));
+            }
+            if header.incompatible & INCOMPATIBLE_JOURNAL != 0 {
+                sequencer.retire(&backing, &keys, &ended).map_err(fail)?;
+            }
+            if mode == JournalMode::Full {
+                let turn = recovery.last_turn + 1;
+                journal = Some(
+                    Journal::open(&backing, &journal_dir, turn, options.segment_len)
+                        .map_err(fail)?,
+                );
+            }
+        }
         Ok(Self {
             backing,
             keys,
@@ -294,10 +401,18 @@ impl<B: Backing> Volume<B> {
             meta,
             unclean,
             sequencer,
+            journal,
+            views: recovery.views,
+            recovered: recovery.report,
             latched: AtomicBool::new(false),
             unsettled: AtomicBool::new(false),
             _lock: lock,
         })
+    }
+
+    /// What recovery had to do when the volume was opened.
+    pub fn recovered(&self) -> &Report {
+        &self.recovered
     }
 
     pub fn backing(&self) -> &B {
@@ -354,26 +469,27 @@ impl<B: Backing> Volume<B> {
 
     /// Whether an empty ciphertext file may be what a crash left of a file that was being created.
     pub fn is_crash_leftover(&self, attr: &Attr) -> bool {
-        let unsettled = self.unsettled.load(Ordering::Acquire);
-        self.unclean.covers(attr.mtime, unsettled)
+        self.unclean.covers(attr.mtime, self.is_unsettled())
     }
 
-    /// Completes a file that is being closed. A failure is remembered, for there is no one left to tell.
-    pub fn close_file(&self, file: &DataFile<B>) {
-        if let Err(e) = file.settle(self) {
-            self.unsettled.store(true, Ordering::Release);
-            log::error!("a file could not be completed when it was closed: {e}");
-        }
+    /// What recovery made of a file, where the volume must not be written to.
+    pub(super) fn recovered_view(&self, ino: u64) -> Option<&View> {
+        self.views.get(&ino)
     }
 
-    /// Marks the volume as left clean. Called once, when everything is closed.
-    pub fn close(&self) -> Result<()> {
-        let Some(sequencer) = &self.sequencer else {
-            return Ok(());
-        };
-        self.backing.sync_all()?;
-        let unsettled = self.unsettled.load(Ordering::Acquire);
-        Ok(sequencer.close(&self.backing, &self.keys, unsettled)?)
+    /// The plaintext size of a file by its attributes.
+    pub fn plain_size_of(&self, attr: &Attr) -> u64 {
+        self.recovered_view(attr.ino)
+            .and_then(|view| view.size)
+            .unwrap_or_else(|| self.geometry.plain_size_lossy(attr.size))
+    }
+
+    pub(super) fn set_unsettled(&self) {
+        self.unsettled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Acquire)
     }
 
     /// The directory of sealed symlink targets, which vaults have from the beginning.

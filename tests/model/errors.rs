@@ -44,7 +44,6 @@ fn an_errno_of_the_backing_filesystem_is_passed_on_exactly() {
         refused("allocate", &|| {
             ok(driver.fs().fallocate(CALLER, handle.1, 0, 1 << 20, 0))
         });
-        refused("set_len", &|| driver.set_size(handle.0, 10_000));
         refused("create", &|| {
             let new = new_mode(libc::S_IFREG | 0o600);
             ok(driver
@@ -69,6 +68,25 @@ fn an_errno_of_the_backing_filesystem_is_passed_on_exactly() {
         );
         driver.close(handle);
     }
+}
+
+#[test]
+fn a_cut_that_the_disk_refuses_is_in_the_journal_and_done_later() {
+    let lab = Lab::new(KINDS[0].0, KINDS[0].1);
+    let mut driver = Driver::new(&lab);
+    let handle = driver.create(&path("file")).expect("free");
+    driver.fs().write(handle.1, 0, &[1; 10_000]).expect("room");
+    driver.fs().fsync(handle.1, Sync::All).expect("room");
+    lab.watch.refuse("set_len", libc::EIO);
+    assert_eq!(driver.set_size(handle.0, 5000), Ok(()));
+    assert!(driver.read_all(handle.1, 5000) == Ok(vec![1; 5000]));
+    lab.watch.refuse_nothing();
+    driver.fs().checkpoint().expect("room");
+    driver.close(handle);
+    driver.reopen();
+    let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
+    assert!(driver.read_all(handle.1, 5000) == Ok(vec![1; 5000]));
+    driver.close(handle);
 }
 
 #[test]

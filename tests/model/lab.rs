@@ -9,7 +9,8 @@ use wardfs::fs::{Config, Fs};
 use wardfs::keys::kdf::Argon2Params;
 use wardfs::keys::secret::SlotSecret;
 use wardfs::store::disk::{Atime, Disk};
-use wardfs::store::volume::{Access, InitParams, Locked, Volume, init};
+use wardfs::store::upkeep::JournalMode;
+use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, init};
 use wardfs::sys::secret::SecretVec;
 
 use crate::common::TempDir;
@@ -24,6 +25,14 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(cipher: Cipher, chunk_size: u32) -> Self {
+        Self::with(cipher, chunk_size, JournalMode::Full)
+    }
+
+    pub fn without_journal(cipher: Cipher, chunk_size: u32) -> Self {
+        Self::with(cipher, chunk_size, JournalMode::Off)
+    }
+
+    fn with(cipher: Cipher, chunk_size: u32, journal: JournalMode) -> Self {
         let dir = TempDir::new();
         let mut passphrase = SecretVec::new();
         passphrase.extend_from_slice(b"test");
@@ -38,6 +47,7 @@ impl Lab {
             chunk_size,
             label: String::new(),
             kdf,
+            journal,
         };
         init(&dir.join("vault"), &params, &secret).expect("free");
         let locked = Locked::open(&dir.join("vault")).expect("just made");
@@ -66,6 +76,7 @@ impl Lab {
             self.keys.clone(),
             &self.header,
             Access::ReadWrite,
+            Options::default(),
         )
         .expect("whole");
         // Few directories, so that they leave the cache and come again.

@@ -12,6 +12,7 @@ mod counts;
 mod driver;
 mod errors;
 mod in_memory;
+mod journal;
 mod lab;
 mod random;
 mod threads;

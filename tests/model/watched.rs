@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use wardfs::store::backing::{
     Allocate, Attr, Backing, OpenFor, RenameMode, SeekTo, SetTime, Space, Sync, Target, XattrMode,
@@ -15,6 +16,40 @@ use wardfs::store::disk::{Disk, DiskListing};
 pub struct Watch {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<Option<(&'static str, i32)>>,
+    written: AtomicU64,
+    gate: Mutex<Option<Arc<Gate>>>,
+}
+
+/// Holds back every sync of a file until it is opened.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// How many have come, and whether it is open.
+    state: Mutex<(usize, bool)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().expect("no panic under it");
+        state.0 += 1;
+        self.changed.notify_all();
+        while !state.1 {
+            state = self.changed.wait(state).expect("no panic under it");
+        }
+    }
+
+    /// Waits until somebody waits for the gate.
+    pub fn wait_for_one(&self) {
+        let mut state = self.state.lock().expect("no panic under it");
+        while state.0 == 0 {
+            state = self.changed.wait(state).expect("no panic under it");
+        }
+    }
+
+    pub fn open(&self) {
+        self.state.lock().expect("no panic under it").1 = true;
+        self.changed.notify_all();
+    }
 }
 
 impl Watch {
@@ -35,6 +70,18 @@ impl Watch {
 
     pub fn refuse_nothing(&self) {
         *self.refused.lock().expect("no panic under it") = None;
+    }
+
+    /// Bytes written to files so far.
+    pub fn bytes_written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// From now on syncs wait for the gate to open.
+    pub fn hold_syncs(&self) -> Arc<Gate> {
+        let gate = Arc::<Gate>::default();
+        *self.gate.lock().expect("no panic under it") = Some(gate.clone());
+        gate
     }
 
     fn called(&self, name: &'static str) -> io::Result<()> {
@@ -101,6 +148,8 @@ impl Backing for Watched {
     }
     fn write_at(&self, file: &OwnedFd, buf: &[u8], off: u64) -> Result<(), (usize, io::Error)> {
         self.watch.called("write_at").map_err(|e| (0, e))?;
+        let len = buf.len() as u64;
+        self.watch.written.fetch_add(len, Ordering::Relaxed);
         self.disk.write_at(file, buf, off)
     }
     fn set_len(&self, file: &OwnedFd, len: u64) -> io::Result<()> {
@@ -109,6 +158,10 @@ impl Backing for Watched {
     }
     fn sync(&self, file: &OwnedFd, what: Sync) -> io::Result<()> {
         self.watch.called("sync")?;
+        let gate = self.watch.gate.lock().expect("no panic under it").clone();
+        if let Some(gate) = gate {
+            gate.pass();
+        }
         self.disk.sync(file, what)
     }
     fn allocate(&self, file: &OwnedFd, how: Allocate, off: u64, len: u64) -> io::Result<()> {

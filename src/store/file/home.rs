@@ -1,18 +1,55 @@
-//! The only way between a file and its place on the disk: reading, writing, cutting and punching ciphertext.
+//! The only way between a file and its place on the disk: reading, writing, cutting and punching ciphertext. What is read
+//! has the overlay laid over it.
 
 use crate::content::Buffer;
 use crate::content::run;
 use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::format::file::HEADER_LEN;
 use crate::store::backing::{Allocate, Backing};
+use crate::store::change::Change;
 use crate::store::error::{Error, Result};
-use crate::store::file::{DataFile, Last};
+use crate::store::file::{DataFile, Last, overlay};
 use crate::store::volume::Volume;
 
 impl<B: Backing> DataFile<B> {
-    /// Reads ciphertext; answers how many bytes there were.
+    /// Reads ciphertext; answers how many bytes there were. The caller holds a lock on the chunks.
     pub(super) fn fetch(&self, volume: &Volume<B>, off: u64, stored: &mut [u8]) -> Result<usize> {
-        Ok(volume.backing().read_at(self.backing_file(), stored, off)?)
+        let geometry = volume.geometry();
+        let end = off + stored.len() as u64;
+        // First the images: what leaves the overlay from here on is in the backing file already.
+        let (cover, home, size) = {
+            let state = self.state();
+            let last = geometry.chunk_at_stored(end.saturating_sub(1));
+            let cover = state.overlay.range(geometry.chunk_at_stored(off), last);
+            (cover, state.home_end, state.size)
+        };
+        let covers_all = |image: &[u8]| {
+            off >= HEADER_LEN as u64
+                && image.len() == stored.len()
+                && off == geometry.stored_start(geometry.chunk_at_stored(off))
+        };
+        if let [(_, image)] = &cover.images[..]
+            && covers_all(image)
+        {
+            stored.copy_from_slice(image);
+            return Ok(stored.len());
+        }
+        let mut got = volume.backing().read_at(self.backing_file(), stored, off)?;
+        let there = geometry
+            .stored_size(size)
+            .saturating_sub(off)
+            .min(stored.len() as u64) as usize;
+        if home >= size && (cover.is_empty() || got < there) {
+            return Ok(got);
+        }
+        if home < size {
+            // The backing file is yet to grow: what it lacks are holes and images.
+            let known = geometry.stored_size(home).saturating_sub(off);
+            got = got.min(known.min(there as u64) as usize);
+        }
+        stored[got..].fill(0);
+        overlay::lay(geometry, &cover, off, stored);
+        Ok(there)
     }
 
     /// Writes ciphertext. The error comes with the number of bytes written before it.
@@ -22,57 +59,85 @@ impl<B: Backing> DataFile<B> {
         off: u64,
         stored: &[u8],
     ) -> std::result::Result<(), (usize, Error)> {
+        self.state().direct = true;
         volume
             .backing()
             .write_at(self.backing_file(), stored, off)
             .map_err(|(done, e)| (done, e.into()))
     }
 
-    /// Seals and writes the last chunk, with the header if there is none yet, and remembers what it says.
+    /// Replaces the last chunk, with the header before it if there is none yet, and remembers what it says.
     pub(super) fn put_last(
         &self,
-        volume: &Volume<B>,
+        change: &Change<'_, B>,
         no: ChunkNo,
         plain: &[u8],
         force_sparse: bool,
     ) -> Result<()> {
         let mut flags = self.last_flags();
         flags.sparse |= force_sparse;
-        self.put_chunk(volume, no, plain, flags)?;
+        self.put_chunk(change, no, plain, flags)?;
         self.state().last = Some(Last {
             sparse: flags.sparse,
         });
         Ok(())
     }
 
-    /// Seals and writes one chunk, before it the header if there is none yet.
+    /// Replaces one chunk: through the journal if it is stable, else straight.
     pub(super) fn put_chunk(
         &self,
-        volume: &Volume<B>,
+        change: &Change<'_, B>,
         no: ChunkNo,
         plain: &[u8],
         flags: ChunkFlags,
     ) -> Result<()> {
+        match self.is_stable(change, no, no) {
+            true => self.journal_chunk(change, no, plain, flags),
+            false => self.put_straight(change, no, plain, flags),
+        }
+    }
+
+    /// Seals and writes one chunk, before it the header if there is none yet.
+    fn put_straight(
+        &self,
+        change: &Change<'_, B>,
+        no: ChunkNo,
+        plain: &[u8],
+        flags: ChunkFlags,
+    ) -> Result<()> {
+        let volume = change.volume;
         let keys = self.keys(volume)?;
         let mut image = Buffer::empty();
         let with_header = self.state().fresh;
-        if with_header {
+        if with_header && no.0 == 0 {
             image.append(&self.header_bytes());
+        } else if with_header {
+            self.put(volume, 0, &self.header_bytes())
+                .map_err(|(_, e)| e)?;
         }
+        let at = match image.is_empty() {
+            true => volume.geometry().stored_start(no),
+            false => 0,
+        };
         let seq = volume.next_seq()?;
         run::seal_run(keys, volume.geometry(), no, plain, seq, flags, &mut image);
-        let at = volume.geometry().stored_start(no);
-        if with_header && no.0 > 0 {
-            self.put(volume, at, &image[HEADER_LEN..])
-                .map_err(|(_, e)| e)?;
-            self.put(volume, 0, &image[..HEADER_LEN])
-                .map_err(|(_, e)| e)?;
-        } else {
-            let at = if with_header { 0 } else { at };
-            self.put(volume, at, &image).map_err(|(_, e)| e)?;
-        }
+        self.put(volume, at, &image).map_err(|(_, e)| e)?;
         self.state().fresh = false;
         Ok(())
+    }
+
+    /// Whether any of the chunks `first..=last` must only be changed through the journal.
+    pub(super) fn is_stable(&self, change: &Change<'_, B>, first: ChunkNo, last: ChunkNo) -> bool {
+        if change.journal().is_none() {
+            return false;
+        }
+        let geometry = change.volume.geometry();
+        let mut state = self.state();
+        state.turn_state(change.turn());
+        let stable = |end| first <= geometry.last_chunk(end);
+        state.stable_end.is_some_and(stable)
+            || state.overlay.meets(first, last)
+            || state.cut_pending
     }
 
     pub(super) fn header_bytes(&self) -> [u8; HEADER_LEN] {
@@ -103,5 +168,15 @@ impl<B: Backing> DataFile<B> {
         Ok(volume
             .backing()
             .allocate(self.backing_file(), how, begin, len)?)
+    }
+
+    /// Writes zeros over the stored places of the chunks `first..end`: how a hole is stored where there are none.
+    pub(super) fn put_zeros(&self, volume: &Volume<B>, first: ChunkNo, end: ChunkNo) -> Result<()> {
+        let zeros = vec![0; volume.geometry().stored_chunk()];
+        for no in first.0..end.0 {
+            self.put(volume, volume.geometry().stored_start(ChunkNo(no)), &zeros)
+                .map_err(|(_, e)| e)?;
+        }
+        Ok(())
     }
 }

@@ -1,52 +1,68 @@
 //! One encrypted file, open: its keys, its size, and what is known of its last chunk and its holes.
 //!
-//! Every change keeps the file complete: whenever no call is under way, its last chunk says so (FINAL). All ways to the
-//! backing file are in [`home`]. Names, handles and POSIX rules are not here.
+//! Every change keeps the file complete: whenever no call is under way, its last chunk says so (FINAL). What would
+//! overwrite stable chunks, those that must survive, goes through the journal ([`journaled`]) and lies in the [`overlay`]
+//! until it is applied ([`apply`]); everything else is written straight to the backing file ([`home`]). Names, handles and
+//! POSIX rules are not here.
 //!
 //! Invariants:
 //! 1. `State::size` changes only under an exclusive range lock from the file's last chunk (the old or the new one,
 //!    whichever comes first) to the end.
 //! 2. A chunk is read under a shared and written under an exclusive lock on it.
 //! 3. The state lock is taken after a range lock and never held across I/O.
+//! 4. A chunk in the overlay is what the file holds; the backing file has an older one, or none. It leaves the overlay
+//!    only when the backing file has it. No chunk that is stable or in the overlay is written straight.
+//! 5. The lock of applying is taken after range locks. It is held while the backing file is overwritten or cut.
 
+mod apply;
 mod home;
+mod journaled;
+mod overlay;
 mod read;
 mod resize;
 mod seek;
 mod write;
 
 pub use resize::Clear;
+pub use write::Route;
 
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use crate::content::Buffer;
 use crate::content::run::{self, Damage, Opened, Position};
+use crate::content::{Buffer, Geometry};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys};
 use crate::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
-use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Sync, Target};
+use crate::store::backing::{Attr, Backing, OpenFor, Target};
+use crate::store::change::Change;
 use crate::store::error::{Error, Result};
+use crate::store::file::overlay::Overlay;
 use crate::store::gaps::Gaps;
+use crate::store::journal::Ticket;
 use crate::store::range_lock::{ChunkRange, RangeLock};
 use crate::store::volume::Volume;
 
 /// See the module.
 #[derive(Debug)]
 pub struct DataFile<B: Backing> {
+    /// Inode number on the backing filesystem.
+    ino: u64,
     /// Set at creation: the first descriptor, which may be read-only, and the one opened for writing later.
     first: B::File,
     writable: OnceLock<B::File>,
     first_mode: OpenFor,
     header: OnceLock<(FileHeader, FileKeys)>,
     ranges: RangeLock,
+    /// Held while the overlay is written to the backing file, or that file cut.
+    applying: Mutex<()>,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     /// Plaintext bytes.
     size: u64,
-    /// Whether the ciphertext file has a length that wardfs gives to files.
-    length: std::result::Result<(), Damage>,
+    /// The ciphertext file has a length that wardfs never gives to files.
+    damage: Option<Damage>,
     /// Nothing is stored yet, not even the header.
     fresh: bool,
     /// What the stored last chunk says; `None` until it was verified.
@@ -55,8 +71,67 @@ struct State {
     sparse_before: bool,
     gaps: Gaps,
     tail: Option<Tail>,
-    /// Plaintext bytes that were durable at the last sync, or when the file was opened.
-    stable_end: u64,
+    /// The chunks of so many plaintext bytes must survive: they were there at the last sync, at the beginning of this
+    /// turn, or when the file was opened. `None` for a file that was just made: it has none.
+    stable_end: Option<u64>,
+    overlay: Overlay,
+    /// Plaintext bytes of the backing file: less than `size` while growth waits in the overlay.
+    home_end: u64,
+    /// Space up to this stored offset was reserved in the backing file.
+    reserved: u64,
+    /// The backing file could not be cut when it should have been.
+    cut_pending: bool,
+    /// The last group of this file in the journal.
+    ticket: Ticket,
+    turn: InTurn,
+    /// The backing file was written to and not synced since.
+    direct: bool,
+    /// The header and the name were on the disk at some time.
+    durable: bool,
+}
+
+/// What holds for one turn of the journal.
+#[derive(Debug, Default, Clone, Copy)]
+struct InTurn {
+    turn: u64,
+    /// A group says where the file is.
+    named: bool,
+    /// The directory is covered: the chunks of a new file may be written straight.
+    covered: bool,
+}
+
+impl State {
+    /// What holds in `turn`. Everything written before it is stable.
+    fn turn_state(&mut self, turn: u64) -> &mut InTurn {
+        if self.turn.turn != turn {
+            self.turn = InTurn {
+                turn,
+                ..InTurn::default()
+            };
+            if !self.fresh {
+                self.stable_end = Some(self.size);
+            }
+        }
+        &mut self.turn
+    }
+
+    /// The journal has a new size of the file. Answers how many bytes left the overlay.
+    fn resize(&mut self, geometry: Geometry, size: u64) -> usize {
+        let behind = ChunkNo(geometry.last_chunk(size).0 + 1);
+        // Growth that failed may have left more there than the size tells.
+        self.cut_pending |= size <= self.size;
+        if size <= self.size {
+            self.reserved = 0;
+        }
+        self.home_end = self.home_end.min(size);
+        self.size = size;
+        self.stable_end = Some(size);
+        self.overlay.remove(behind, ChunkNo(u64::MAX))
+    }
+
+    fn is_named_in(&self, turn: u64) -> bool {
+        self.turn.turn == turn && self.turn.named
+    }
 }
 
 /// The flags of the stored last chunk beyond FINAL.
@@ -72,59 +147,80 @@ struct Tail {
     plain: Vec<u8>,
 }
 
-/// What [`DataFile::owner_id`] and the attributes need of a file's beginning.
-const HEADER_BYTES: usize = HEADER_LEN;
-
 impl<B: Backing> DataFile<B> {
     /// A new, empty file whose backing file was just created. Nothing is written before the first change or settle.
-    pub fn create(volume: &Volume<B>, file: B::File) -> Self {
+    pub fn create(change: &Change<'_, B>, file: B::File, ino: u64) -> Self {
+        let volume = change.volume;
         let header = volume.keys().new_file(volume.cipher(), volume.log2_chunk());
+        let state = State {
+            fresh: true,
+            last: Some(Last { sparse: false }),
+            direct: true,
+            turn: InTurn {
+                turn: change.turn(),
+                ..InTurn::default()
+            },
+            ..State::default()
+        };
         Self {
-            first: file,
-            writable: OnceLock::new(),
-            first_mode: OpenFor::ReadWrite,
             header: OnceLock::from(header),
-            ranges: RangeLock::default(),
-            state: Mutex::new(State {
-                size: 0,
-                length: Ok(()),
-                fresh: true,
-                last: Some(Last { sparse: false }),
-                sparse_before: false,
-                gaps: Gaps::default(),
-                tail: None,
-                stable_end: 0,
-            }),
+            ..Self::with_state(file, OpenFor::ReadWrite, ino, state)
         }
     }
 
     /// An existing file. Nothing is read before it is needed.
-    pub fn open(volume: &Volume<B>, file: B::File, how: OpenFor, attr: &Attr) -> Self {
+    pub fn open(change: &Change<'_, B>, file: B::File, how: OpenFor, attr: &Attr) -> Self {
+        let volume = change.volume;
         if attr.size == 0 && volume.is_crash_leftover(attr) {
             return Self {
                 first_mode: how,
-                ..Self::create(volume, file)
+                ..Self::create(change, file, attr.ino)
             };
         }
         let geometry = volume.geometry();
-        let plain = geometry.plain_size(attr.size);
+        let view = volume.recovered_view(attr.ino);
+        let plain = match view.and_then(|v| v.size) {
+            Some(size) => Ok(size),
+            None => geometry.plain_size(attr.size).map_err(|_| Damage::Length),
+        };
         let size = plain.unwrap_or_else(|_| geometry.plain_size_lossy(attr.size));
+        let unsynced = change
+            .journal()
+            .is_some_and(|j| j.marks.take_unsynced(attr.ino));
+        let state = State {
+            size,
+            damage: plain.err(),
+            stable_end: Some(size),
+            home_end: size.min(geometry.plain_size_lossy(attr.size)),
+            overlay: view.map_or_else(Overlay::default, Overlay::recovered),
+            turn: InTurn {
+                turn: change.turn(),
+                ..InTurn::default()
+            },
+            direct: unsynced || change.journal().is_none(),
+            durable: !unsynced,
+            ..State::default()
+        };
+        let opened = Self::with_state(file, how, attr.ino, state);
+        if let Some(header) = view.and_then(|v| v.header)
+            && let Ok(keys) = volume.keys().open_file(&header)
+        {
+            // The stored one is void.
+            let _ = opened.header.set((header, keys));
+        }
+        opened
+    }
+
+    fn with_state(file: B::File, how: OpenFor, ino: u64, state: State) -> Self {
         Self {
+            ino,
             first: file,
             writable: OnceLock::new(),
             first_mode: how,
             header: OnceLock::new(),
             ranges: RangeLock::default(),
-            state: Mutex::new(State {
-                size,
-                length: plain.map(|_| ()).map_err(|_| Damage::Length),
-                fresh: false,
-                last: None,
-                sparse_before: false,
-                gaps: Gaps::default(),
-                tail: None,
-                stable_end: size,
-            }),
+            applying: Mutex::default(),
+            state: Mutex::new(state),
         }
     }
 
@@ -144,11 +240,6 @@ impl<B: Backing> DataFile<B> {
         self.state().size
     }
 
-    /// Plaintext bytes that are durable.
-    pub fn stable_end(&self) -> u64 {
-        self.state().stable_end
-    }
-
     /// The open backing file, for attributes.
     pub fn target(&self) -> Target<'_, B> {
         Target::File(self.backing_file())
@@ -164,20 +255,19 @@ impl<B: Backing> DataFile<B> {
     }
 
     /// The file id, to which its extended attributes are bound.
-    pub fn owner_id(&self, volume: &Volume<B>) -> Result<[u8; 24]> {
-        self.settle(volume)?;
+    pub fn owner_id(&self, change: &Change<'_, B>) -> Result<[u8; 24]> {
+        self.settle(change)?;
         if self.state().fresh {
             return Err(Error::ReadOnly);
         }
-        self.keys(volume)?;
-        let (header, _) = self.header.get().expect("set by keys()");
-        Ok(header.file_id.0)
+        Ok(self.keys(change.volume)?.header().file_id.0)
     }
 
     /// Writes what completes the file: the header of an empty new one, and the last chunk's SPARSE flag.
     ///
     /// Keeps the modification time.
-    pub fn settle(&self, volume: &Volume<B>) -> Result<()> {
+    pub fn settle(&self, change: &Change<'_, B>) -> Result<()> {
+        let volume = change.volume;
         if !self.needs_settling() || !self.is_writable() || volume.check_writable().is_err() {
             return Ok(());
         }
@@ -185,26 +275,10 @@ impl<B: Backing> DataFile<B> {
         if !self.needs_settling() {
             return Ok(());
         }
-        let before = volume.backing().stat(self.target())?;
         let size = self.size();
         let last = volume.geometry().last_chunk(size);
         let plain = self.plain_chunk(volume, last, size)?;
-        self.put_last(volume, last, &plain, false)?;
-        let mtime = SetTime::At(before.mtime);
-        volume
-            .backing()
-            .set_times(self.target(), SetTime::Keep, mtime)?;
-        Ok(())
-    }
-
-    /// Makes the content durable, and with [`Sync::All`] the attributes.
-    pub fn sync(&self, volume: &Volume<B>, what: Sync) -> Result<()> {
-        self.settle(volume)?;
-        let size = self.size();
-        volume.backing().sync(self.backing_file(), what)?;
-        let mut state = self.state();
-        state.stable_end = size.min(state.size);
-        Ok(())
+        self.keep_mtime(volume, || self.put_last(change, last, &plain, false))
     }
 
     fn needs_settling(&self) -> bool {
@@ -227,7 +301,7 @@ impl<B: Backing> DataFile<B> {
     /// The file's keys; reads and verifies the header at the first call.
     fn keys(&self, volume: &Volume<B>) -> Result<&FileKeys> {
         if self.header.get().is_none() {
-            let mut bytes = [0; HEADER_BYTES];
+            let mut bytes = [0; HEADER_LEN];
             let got = volume
                 .backing()
                 .read_at(self.backing_file(), &mut bytes, 0)?;
@@ -238,7 +312,7 @@ impl<B: Backing> DataFile<B> {
 
     fn learn_header(&self, volume: &Volume<B>, bytes: &[u8]) -> Result<()> {
         let damaged = || Error::file(Damage::Header);
-        let bytes: &[u8; HEADER_BYTES] = bytes.try_into().map_err(|_| damaged())?;
+        let bytes: &[u8; HEADER_LEN] = bytes.try_into().map_err(|_| damaged())?;
         let header = FileHeader::decode(bytes).map_err(|_| damaged())?;
         if header.log2_chunk != volume.log2_chunk() {
             return Err(damaged());
@@ -260,14 +334,16 @@ impl<B: Backing> DataFile<B> {
     /// Verifies the last chunk once, and learns whether the file has holes. The caller holds no exclusive range.
     fn ensure_last(&self, volume: &Volume<B>) -> Result<Last> {
         loop {
-            let (size, known, length) = {
+            let (size, known, damage) = {
                 let state = self.state();
-                (state.size, state.last, state.length)
+                (state.size, state.last, state.damage)
             };
             if let Some(last) = known {
                 return Ok(last);
             }
-            length.map_err(Error::file)?;
+            if let Some(damage) = damage {
+                return Err(Error::file(damage));
+            }
             let no = volume.geometry().last_chunk(size);
             let _held = self.ranges.shared(ChunkRange::new(no, no));
             if self.size() != size {
@@ -332,6 +408,27 @@ impl<B: Backing> DataFile<B> {
             return Err(Error::chunk(no, Damage::Hole));
         }
         Ok(plain)
+    }
+
+    /// Its last user has gone. What was not synced is remembered, for whoever opens it next.
+    pub fn note_closed(&self, change: &Change<'_, B>) {
+        if let Some(journal) = change.journal()
+            && self.state().direct
+        {
+            journal.marks.unsynced(self.ino, change.turn());
+        }
+    }
+
+    /// Whether its directory must be covered before it is written to in this turn.
+    pub fn needs_cover(&self, change: &Change<'_, B>) -> bool {
+        let mut state = self.state();
+        let covered = state.turn_state(change.turn()).covered;
+        change.journal().is_some() && state.stable_end.is_none() && !covered
+    }
+
+    /// Its directories are covered in this turn.
+    pub fn set_covered(&self, change: &Change<'_, B>) {
+        self.state().turn_state(change.turn()).covered = true;
     }
 
     /// The flags for the last chunk as the holes known now demand.

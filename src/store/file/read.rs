@@ -24,11 +24,13 @@ impl<B: Backing> DataFile<B> {
         }
         let (first, wanted_last) = (geometry.chunk_of(off), geometry.chunk_of(wanted_end - 1));
         let _held = self.ranges.shared(ChunkRange::new(first, wanted_last));
-        let (size, length) = {
+        let (size, damage) = {
             let state = self.state();
-            (state.size, state.length)
+            (state.size, state.damage)
         };
-        length.map_err(Error::file)?;
+        if let Some(damage) = damage {
+            return Err(Error::file(damage));
+        }
         let end = wanted_end.min(size);
         if end <= off {
             return Ok(0);

@@ -1,8 +1,12 @@
 //! Truncation both ways, preallocation, and holes.
 
+use std::sync::MutexGuard;
+
 use crate::content::geometry;
 use crate::crypto::{ChunkFlags, ChunkNo};
+use crate::format::journal::Record;
 use crate::store::backing::{Allocate, Backing};
+use crate::store::change::Change;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, Last};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
@@ -17,7 +21,8 @@ pub enum Clear {
 
 impl<B: Backing> DataFile<B> {
     /// Sets the plaintext size. What is added reads as zeros.
-    pub fn set_size(&self, volume: &Volume<B>, new: u64) -> Result<()> {
+    pub fn set_size(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
+        let volume = change.volume;
         volume.check_writable()?;
         if new > geometry::MAX_PLAIN_SIZE {
             return Err(Error::TooLarge);
@@ -29,14 +34,12 @@ impl<B: Backing> DataFile<B> {
         };
         let (size, _held) = self.lock_ends(volume, new);
         if damaged {
-            return self.shrink(volume, size, 0);
+            return self.shrink(change, size, 0);
         }
         match new.cmp(&size) {
-            std::cmp::Ordering::Less => self.shrink(volume, size, new),
-            std::cmp::Ordering::Greater => self.grow(volume, size, new),
-            // The times change even so, as ftruncate(2) has it.
-            std::cmp::Ordering::Equal if self.state().fresh => Ok(()),
-            std::cmp::Ordering::Equal => self.cut(volume, size),
+            std::cmp::Ordering::Less => self.shrink(change, size, new),
+            std::cmp::Ordering::Greater => self.grow(change, size, new),
+            std::cmp::Ordering::Equal => Ok(()),
         }
     }
 
@@ -53,14 +56,14 @@ impl<B: Backing> DataFile<B> {
         }
     }
 
-    fn shrink(&self, volume: &Volume<B>, size: u64, new: u64) -> Result<()> {
-        let geometry = volume.geometry();
-        let last = geometry.last_chunk(new);
+    fn shrink(&self, change: &Change<'_, B>, size: u64, new: u64) -> Result<()> {
+        let volume = change.volume;
+        let last = volume.geometry().last_chunk(new);
         let before = match new {
             0 => Vec::new(),
             _ => self.plain_chunk(volume, last, size)?,
         };
-        let kept = &before[..before.len().min(geometry.chunk_len(last, new))];
+        let kept = &before[..before.len().min(volume.geometry().chunk_len(last, new))];
         let holes = {
             let mut state = self.state();
             let holes = (state.gaps.clone(), state.sparse_before);
@@ -70,32 +73,72 @@ impl<B: Backing> DataFile<B> {
             }
             holes
         };
-        let done = self
-            .put_last(volume, last, kept, false)
-            .and_then(|()| self.cut(volume, new));
+        // A new file that is emptied has nothing to lose. Any other keeps what lies before the cut, whatever happens.
+        let straight = change.journal().is_none()
+            || (new == 0 && !self.is_stable(change, last, ChunkNo(u64::MAX)));
+        let done = match straight {
+            true => self.cut_straight(change, last, &before, kept, (size, new)),
+            false => self.cut_back(change, new, kept),
+        };
+        let mut state = self.state();
         if let Err(e) = done {
-            {
-                let mut state = self.state();
-                (state.gaps, state.sparse_before) = holes;
-            }
-            if new > 0 {
-                self.restore(volume, last, &before, size);
-            }
+            (state.gaps, state.sparse_before) = holes;
             return Err(e);
         }
-        let mut state = self.state();
         state.size = new;
-        state.length = Ok(());
-        state.stable_end = state.stable_end.min(new);
+        state.damage = None;
         state.tail = None;
         Ok(())
     }
 
+    fn cut_straight(
+        &self,
+        change: &Change<'_, B>,
+        last: ChunkNo,
+        before: &[u8],
+        kept: &[u8],
+        (size, new): (u64, u64),
+    ) -> Result<()> {
+        self.put_last(change, last, kept, false)
+            .and_then(|()| self.cut(change.volume, new))
+            .inspect_err(|_| {
+                if new > 0 {
+                    self.restore(change, last, before, size);
+                }
+            })?;
+        self.state().home_end = new;
+        Ok(())
+    }
+
+    /// Ends the file at `size`, where its last chunk holds `plain`, through the journal. The caller holds the lock from
+    /// that chunk on.
+    pub(super) fn cut_back(&self, change: &Change<'_, B>, size: u64, plain: &[u8]) -> Result<()> {
+        let volume = change.volume;
+        let alone = self.lock_applying();
+        let mut batch = self.batch(change)?;
+        let last = volume.geometry().last_chunk(size);
+        self.batch_chunk(change, &mut batch, last, plain, self.last_flags())?;
+        self.put_batch(change, batch.event(Record::Size { size }))?;
+        self.apply_now(change, &alone)
+    }
+
+    /// After a group that cuts or punches: the backing file follows at once, so that what is written straight later does
+    /// not meet what was there before. It has happened even if that fails now: it is tried again at the checkpoint.
+    fn apply_now(&self, change: &Change<'_, B>, alone: &MutexGuard<'_, ()>) -> Result<()> {
+        let ticket = self.state().ticket;
+        change.volume.commit(ticket)?;
+        if let Err(e) = self.apply_alone(change.volume, alone) {
+            log::warn!("a file could not be cut yet, which will be tried again: {e}");
+        }
+        Ok(())
+    }
+
     /// Gives chunk `no` back what it held before the file could not be cut there.
-    fn restore(&self, volume: &Volume<B>, no: ChunkNo, plain: &[u8], size: u64) {
+    fn restore(&self, change: &Change<'_, B>, no: ChunkNo, plain: &[u8], size: u64) {
+        let volume = change.volume;
         let put = match no == volume.geometry().last_chunk(size) {
-            true => self.put_last(volume, no, plain, false),
-            false => self.put_chunk(volume, no, plain, ChunkFlags::default()),
+            true => self.put_last(change, no, plain, false),
+            false => self.put_chunk(change, no, plain, ChunkFlags::default()),
         };
         let restored = put.or_else(|e| match self.may_be_hole(volume, no) {
             // On a full disk a hole cannot become a stored chunk of zeros.
@@ -109,60 +152,96 @@ impl<B: Backing> DataFile<B> {
         }
     }
 
-    fn grow(&self, volume: &Volume<B>, size: u64, new: u64) -> Result<()> {
+    fn grow(&self, change: &Change<'_, B>, size: u64, new: u64) -> Result<()> {
+        let volume = change.volume;
         let geometry = volume.geometry();
         let (old_last, new_last) = (geometry.last_chunk(size), geometry.last_chunk(new));
         let was_fresh = self.state().fresh;
         let old_plain = self.plain_chunk(volume, old_last, size)?;
+        let gap_from = if was_fresh { 0 } else { old_last.0 + 1 };
+        if gap_from < new_last.0 {
+            let gap = ChunkRange::new(ChunkNo(gap_from), ChunkNo(new_last.0 - 1));
+            self.state().gaps.add(gap);
+        }
         let mut plain = old_plain.clone();
         plain.resize(geometry.chunk_len(old_last, new), 0);
-        if old_last == new_last {
-            self.put_last(volume, new_last, &plain, false)?;
-        } else {
-            let gap_from = if was_fresh { 0 } else { old_last.0 + 1 };
-            let gap = ChunkRange::new(ChunkNo(gap_from), ChunkNo(new_last.0.saturating_sub(1)));
-            if gap.first.0 < new_last.0 {
-                self.state().gaps.add(gap);
-            }
-            let zeros = vec![0; geometry.chunk_len(new_last, new)];
-            let done = self
-                .put_last(volume, new_last, &zeros, false)
-                .and_then(|()| {
-                    if was_fresh {
-                        return Ok(());
-                    }
-                    self.put_chunk(volume, old_last, &plain, ChunkFlags::default())
-                });
-            if let Err(e) = done {
-                self.state()
-                    .gaps
-                    .remove(ChunkRange::from(ChunkNo(gap_from)));
-                let restored = self.put_last(volume, old_last, &old_plain, false);
+        let last = match old_last == new_last {
+            true => plain.clone(),
+            false => vec![0; geometry.chunk_len(new_last, new)],
+        };
+        let outgrown = (old_last != new_last && !was_fresh).then_some((old_last, &plain[..]));
+        let stable = self.is_stable(change, old_last, new_last);
+        let done = match stable {
+            true => self.grow_journaled(change, new, outgrown, (new_last, &last)),
+            false => self.grow_straight(change, outgrown, (new_last, &last)),
+        };
+        if let Err(e) = done {
+            self.state()
+                .gaps
+                .remove(ChunkRange::from(ChunkNo(gap_from)));
+            if !stable {
+                let restored = self.put_last(change, old_last, &old_plain, false);
                 self.cut(volume, size).and(restored)?;
-                return Err(e);
             }
+            return Err(e);
         }
         let mut state = self.state();
+        if !stable {
+            state.home_end = new;
+        }
         state.size = new;
         state.tail = None;
         Ok(())
     }
 
+    /// The outgrown chunk comes first: should this process be killed in between, the file ends with a whole chunk.
+    fn grow_straight(
+        &self,
+        change: &Change<'_, B>,
+        outgrown: Option<(ChunkNo, &[u8])>,
+        (last, plain): (ChunkNo, &[u8]),
+    ) -> Result<()> {
+        if let Some((no, plain)) = outgrown {
+            self.put_chunk(change, no, plain, ChunkFlags::default())?;
+        }
+        self.put_last(change, last, plain, false)
+    }
+
+    fn grow_journaled(
+        &self,
+        change: &Change<'_, B>,
+        size: u64,
+        outgrown: Option<(ChunkNo, &[u8])>,
+        (last, plain): (ChunkNo, &[u8]),
+    ) -> Result<()> {
+        let mut batch = self.batch(change)?;
+        if let Some((no, plain)) = outgrown {
+            self.reserve_home(change, no, no, plain.len())?;
+            self.batch_chunk(change, &mut batch, no, plain, ChunkFlags::default())?;
+        }
+        self.reserve_home(change, last, last, plain.len())?;
+        self.batch_chunk(change, &mut batch, last, plain, self.last_flags())?;
+        self.put_batch(change, batch.event(Record::Size { size }))
+            .map(drop)
+    }
+
     /// Reserves disk space for a plaintext range without changing the size.
-    pub fn reserve(&self, volume: &Volume<B>, off: u64, len: u64) -> Result<()> {
+    pub fn reserve(&self, change: &Change<'_, B>, off: u64, len: u64) -> Result<()> {
+        let volume = change.volume;
         volume.check_writable()?;
         let end = off.checked_add(len).ok_or(Error::TooLarge)?;
         if end > geometry::MAX_PLAIN_SIZE {
             return Err(Error::TooLarge);
         }
-        self.settle(volume)?;
+        self.settle(change)?;
         let geometry = volume.geometry();
         let (first, last) = (geometry.chunk_of(off), geometry.last_chunk(end));
         self.allocate_chunks(volume, Allocate::Reserve, first, ChunkNo(last.0 + 1))
     }
 
     /// Makes a plaintext range read as zeros without changing the size.
-    pub fn clear(&self, volume: &Volume<B>, how: Clear, off: u64, len: u64) -> Result<()> {
+    pub fn clear(&self, change: &Change<'_, B>, how: Clear, off: u64, len: u64) -> Result<()> {
+        let volume = change.volume;
         volume.check_writable()?;
         self.ensure_last(volume)?;
         let geometry = volume.geometry();
@@ -179,38 +258,133 @@ impl<B: Backing> DataFile<B> {
         let last = geometry.last_chunk(size);
         let first_hole = ChunkNo(off.div_ceil(chunk));
         let end_hole = ChunkNo((end >> chunk.trailing_zeros()).min(last.0));
-        if first_hole.0 >= end_hole.0 {
-            return self.zero_stored(volume, off, end);
+        let holes = (first_hole < end_hole).then_some((first_hole, end_hole));
+        let zeroed = match holes {
+            None => self.zeroed(volume, off, end)?,
+            Some((first, behind)) => {
+                let mut zeroed = self.zeroed(volume, off, geometry.plain_start(first).max(off))?;
+                zeroed.extend(self.zeroed(volume, geometry.plain_start(behind), end)?);
+                zeroed
+            }
+        };
+        match self.is_stable(change, geometry.chunk_of(off), last) {
+            true => self.clear_journaled(change, how, zeroed, holes),
+            false => self.clear_straight(change, how, zeroed, holes),
         }
-        if !self.state().last.is_some_and(|l| l.sparse) {
-            // First the permission to have holes, then the holes.
+    }
+
+    fn clear_straight(
+        &self,
+        change: &Change<'_, B>,
+        how: Clear,
+        zeroed: Vec<(ChunkNo, Vec<u8>)>,
+        holes: Option<(ChunkNo, ChunkNo)>,
+    ) -> Result<()> {
+        let volume = change.volume;
+        let size = self.size();
+        let last = volume.geometry().last_chunk(size);
+        if let Some((first, end)) = holes {
+            if !self.state().last.is_some_and(|l| l.sparse) {
+                // First the permission to have holes, then the holes.
+                let plain = self.plain_chunk(volume, last, size)?;
+                self.put_last(change, last, &plain, true)?;
+            }
+            self.add_holes(first, end);
+            self.punch(volume, how, first, end)?;
+        }
+        for (no, plain) in zeroed {
+            if no == last {
+                let sparse = self.state().last.is_some_and(|l: Last| l.sparse);
+                self.put_last(change, no, &plain, sparse)?;
+                self.state().tail = None;
+            } else {
+                self.put_chunk(change, no, &plain, ChunkFlags::default())?;
+                self.state().gaps.remove(ChunkRange::new(no, no));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same as one group. Chunks that become holes do so in the backing file once it is durable.
+    fn clear_journaled(
+        &self,
+        change: &Change<'_, B>,
+        how: Clear,
+        zeroed: Vec<(ChunkNo, Vec<u8>)>,
+        holes: Option<(ChunkNo, ChunkNo)>,
+    ) -> Result<()> {
+        let volume = change.volume;
+        let size = self.size();
+        let last = volume.geometry().last_chunk(size);
+        let alone = self.lock_applying();
+        let mut batch = self.batch(change)?;
+        let was_sparse = self.state().last.is_some_and(|l| l.sparse);
+        let sparse = was_sparse || holes.is_some();
+        let last_flags = ChunkFlags {
+            is_final: true,
+            sparse,
+        };
+        if sparse != was_sparse && zeroed.iter().all(|(no, _)| *no != last) {
             let plain = self.plain_chunk(volume, last, size)?;
-            self.put_last(volume, last, &plain, true)?;
+            self.batch_chunk(change, &mut batch, last, &plain, last_flags)?;
         }
-        self.state()
-            .gaps
-            .add(ChunkRange::new(first_hole, ChunkNo(end_hole.0 - 1)));
-        let punched = match how {
-            Clear::Punch => self.allocate_chunks(volume, Allocate::Punch, first_hole, end_hole),
+        for (no, plain) in &zeroed {
+            let flags = if *no == last {
+                last_flags
+            } else {
+                ChunkFlags::default()
+            };
+            self.reserve_home(change, *no, *no, plain.len())?;
+            self.batch_chunk(change, &mut batch, *no, plain, flags)?;
+        }
+        if let Some((first, end)) = holes {
+            batch = batch.event(Record::Punch { first, end });
+        }
+        self.put_batch(change, batch)?;
+        {
+            let mut state = self.state();
+            state.tail = None;
+            for (no, _) in &zeroed {
+                state.gaps.remove(ChunkRange::new(*no, *no));
+            }
+        }
+        let Some((first, end)) = holes else {
+            return Ok(());
+        };
+        self.add_holes(first, end);
+        self.apply_now(change, &alone)?;
+        self.keep_mtime(volume, || {
+            self.punch(volume, how, first, end).or_else(|e| {
+                log::warn!("holes are written as zeros: {e}");
+                self.put_zeros(volume, first, end)
+            })
+        })
+    }
+
+    fn add_holes(&self, first: ChunkNo, end: ChunkNo) {
+        let holes = ChunkRange::new(first, ChunkNo(end.0 - 1));
+        self.state().gaps.add(holes);
+    }
+
+    fn punch(&self, volume: &Volume<B>, how: Clear, first: ChunkNo, end: ChunkNo) -> Result<()> {
+        match how {
+            Clear::Punch => self.allocate_chunks(volume, Allocate::Punch, first, end),
             Clear::ZeroRange => self
-                .allocate_chunks(volume, Allocate::Zero, first_hole, end_hole)
+                .allocate_chunks(volume, Allocate::Zero, first, end)
                 .or_else(|e| match e.os() {
                     Some(libc::EOPNOTSUPP) => {
-                        self.allocate_chunks(volume, Allocate::Punch, first_hole, end_hole)
+                        self.allocate_chunks(volume, Allocate::Punch, first, end)
                     }
                     _ => Err(e),
                 }),
-        };
-        punched?;
-        self.zero_stored(volume, off, geometry.plain_start(first_hole).max(off))?;
-        self.zero_stored(volume, geometry.plain_start(end_hole), end)
+        }
     }
 
-    /// Overwrites a range inside the file with sealed zeros. The caller holds a lock on it.
-    fn zero_stored(&self, volume: &Volume<B>, off: u64, end: u64) -> Result<()> {
+    /// The chunks of a range inside the file with that range zeroed. The caller holds a lock on them.
+    fn zeroed(&self, volume: &Volume<B>, off: u64, end: u64) -> Result<Vec<(ChunkNo, Vec<u8>)>> {
         let geometry = volume.geometry();
         let size = self.size();
-        let last = geometry.last_chunk(size);
+        let mut chunks = Vec::new();
         let mut at = off;
         while at < end {
             let no = geometry.chunk_of(at);
@@ -218,16 +392,9 @@ impl<B: Backing> DataFile<B> {
             let mut plain = self.plain_chunk(volume, no, size)?;
             let to = plain.len().min((end - start) as usize);
             plain[(at - start) as usize..to].fill(0);
-            if no == last {
-                let sparse = self.state().last.is_some_and(|l: Last| l.sparse);
-                self.put_last(volume, no, &plain, sparse)?;
-                self.state().tail = None;
-            } else {
-                self.put_chunk(volume, no, &plain, ChunkFlags::default())?;
-                self.state().gaps.remove(ChunkRange::new(no, no));
-            }
+            chunks.push((no, plain));
             at = start + to as u64;
         }
-        Ok(())
+        Ok(chunks)
     }
 }

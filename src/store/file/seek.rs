@@ -20,6 +20,7 @@ impl<B: Backing> DataFile<B> {
     pub fn seek(&self, volume: &Volume<B>, to: SeekTo, off: u64) -> Result<Option<u64>> {
         let geometry = volume.geometry();
         self.verify_end(volume)?;
+        self.apply(volume)?;
         let _held = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
         let size = self.size();
         if off >= size {
@@ -27,7 +28,8 @@ impl<B: Backing> DataFile<B> {
         }
         let without_holes = {
             let state = self.state();
-            !state.sparse_before && state.gaps.is_empty()
+            // What a read-only mount recovered in memory is told as data throughout.
+            !state.overlay.is_empty() || (!state.sparse_before && state.gaps.is_empty())
         };
         if without_holes {
             // Zeros that somebody put on the disk are no holes: a read refuses them.

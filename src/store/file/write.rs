@@ -1,15 +1,30 @@
-//! Writing: whole chunks are sealed from the caller's buffer, partial ones after their old content was read, and all of
-//! it goes to the disk in one call where it is contiguous.
+//! Writing: whole chunks are sealed from the caller's buffer, partial ones after their old content was read. What touches
+//! stable chunks goes into the journal as one group; everything else goes to the disk, in one call where it is contiguous.
 
 use crate::content::Buffer;
 use crate::content::run::{self, seal_run};
 use crate::content::{Geometry, geometry};
-use crate::crypto::{ChunkFlags, ChunkNo};
+use crate::crypto::{ChunkFlags, ChunkNo, WriteSeq};
+use crate::format::file::HEADER_LEN;
+use crate::format::journal::Record;
 use crate::store::backing::{Allocate, Backing};
+use crate::store::change::Change;
 use crate::store::error::{Error, Result};
+use crate::store::file::journaled::Run;
 use crate::store::file::{DataFile, Last, State, Tail};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
 use crate::store::volume::Volume;
+
+/// Growth by more than this is written straight behind the stable chunks: it would only be written twice.
+const JOURNALED_GROWTH: u64 = 64 << 10;
+
+/// Where a write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Into the backing file, whose times have moved on.
+    Straight,
+    Journal,
+}
 
 /// One write, placed: what it covers in a file that has `size` bytes before and `new_size` after it.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +62,26 @@ impl Placed {
         self.new_size > self.size
     }
 
+    /// The first chunk that changes.
+    fn lowest(&self) -> ChunkNo {
+        self.outgrown().unwrap_or(self.first)
+    }
+
+    /// Whether it adds so little that all of it goes through the journal.
+    fn grows_little(&self) -> bool {
+        (self.new_size - self.size).min(self.end - self.off) <= JOURNALED_GROWTH
+    }
+
+    /// The part of the write that lies before `at`, the beginning of a chunk.
+    fn before(&self, at: u64) -> Self {
+        let end = self.end.min(at);
+        Self {
+            end,
+            last: self.geometry.chunk_of(end.max(self.off + 1) - 1),
+            ..*self
+        }
+    }
+
     /// The chunks that must not be touched by others meanwhile.
     fn range(&self) -> ChunkRange {
         if self.extends() {
@@ -76,15 +111,24 @@ impl Placed {
     }
 }
 
+/// What a write brings, and what it needs to know of the file's end.
+#[derive(Debug, Clone, Copy)]
+struct Write<'a> {
+    data: &'a [u8],
+    old_last_plain: Option<&'a [u8]>,
+    final_flags: ChunkFlags,
+}
+
 impl<B: Backing> DataFile<B> {
     /// Writes `data` at plaintext offset `off`, extending the file if need be.
     ///
     /// # Errors
     /// After an error a file that would have grown has its old size and content again.
-    pub fn write(&self, volume: &Volume<B>, off: u64, data: &[u8]) -> Result<()> {
+    pub fn write(&self, change: &Change<'_, B>, off: u64, data: &[u8]) -> Result<Route> {
+        let volume = change.volume;
         volume.check_writable()?;
         if data.is_empty() {
-            return Ok(());
+            return Ok(Route::Journal);
         }
         let end = off.checked_add(data.len() as u64).ok_or(Error::TooLarge)?;
         if end > geometry::MAX_PLAIN_SIZE {
@@ -92,7 +136,7 @@ impl<B: Backing> DataFile<B> {
         }
         self.ensure_last(volume)?;
         let (placed, _held) = self.place(volume, off, end);
-        self.write_placed(volume, placed, data)
+        self.write_placed(change, placed, data)
     }
 
     /// Locks what a write touches. The size may change until the lock is held: then it is placed anew.
@@ -107,7 +151,8 @@ impl<B: Backing> DataFile<B> {
         }
     }
 
-    fn write_placed(&self, volume: &Volume<B>, p: Placed, data: &[u8]) -> Result<()> {
+    fn write_placed(&self, change: &Change<'_, B>, p: Placed, data: &[u8]) -> Result<Route> {
+        let volume = change.volume;
         let old_last_plain = match p.extends() && !p.fresh {
             true => Some(self.plain_chunk(volume, p.old_last, p.size)?),
             false => None,
@@ -125,9 +170,24 @@ impl<B: Backing> DataFile<B> {
                 sparse,
             }
         };
-        let written = self.put_write(volume, &p, data, old_last_plain.as_deref(), final_flags);
+        let write = Write {
+            data,
+            old_last_plain: old_last_plain.as_deref(),
+            final_flags,
+        };
+        let route = match self.is_stable(change, p.lowest(), p.last) {
+            true => Route::Journal,
+            false => Route::Straight,
+        };
+        let written = match route {
+            Route::Straight => self.put_straight_write(change, &p, &write),
+            Route::Journal if !p.extends() || p.grows_little() => {
+                self.put_journaled(change, &p, &write)
+            }
+            Route::Journal => self.put_behind_stable(change, &p, &write),
+        };
         if let Err(e) = written {
-            self.undo(volume, &p, old_last_plain.as_deref());
+            self.undo(change, &p, route, old_last_plain.as_deref());
             return Err(e);
         }
         let mut state = self.state();
@@ -136,6 +196,9 @@ impl<B: Backing> DataFile<B> {
         if p.extends() {
             state.size = p.new_size;
             state.fresh = false;
+            if route == Route::Straight {
+                state.home_end = p.new_size;
+            }
         }
         if p.last == p.new_last {
             state.last = Some(Last {
@@ -143,112 +206,221 @@ impl<B: Backing> DataFile<B> {
             });
             state.tail = new_tail(state.tail.take(), &p, data);
         }
+        Ok(route)
+    }
+
+    /// All of it as one group in the journal.
+    fn put_journaled(&self, change: &Change<'_, B>, p: &Placed, write: &Write<'_>) -> Result<()> {
+        let may_lack_blocks = p.extends() || {
+            let state = self.state();
+            state.sparse_before || !state.gaps.is_empty()
+        };
+        if may_lack_blocks {
+            let last_len = p.geometry.chunk_len(p.last, p.new_size);
+            self.reserve_home(change, p.lowest(), p.last, last_len)?;
+        }
+        let seq = change.volume.next_seq()?;
+        let runs = self.seal_write(change, p, write, seq)?;
+        let mut batch = self.batch_runs(change, seq, &runs);
+        if p.extends() {
+            batch = batch.event(Record::Size { size: p.new_size });
+        }
+        self.put_batch(change, batch).map(drop)
+    }
+
+    /// The stable chunks that it changes go through the journal, which says that the file grows; what is added is written
+    /// straight behind them, once that is durable.
+    fn put_behind_stable(
+        &self,
+        change: &Change<'_, B>,
+        p: &Placed,
+        write: &Write<'_>,
+    ) -> Result<()> {
+        let volume = change.volume;
+        let geometry = p.geometry;
+        let border = geometry.plain_start(ChunkNo(p.old_last.0 + 1));
+        let seq = volume.next_seq()?;
+        let stable = if p.off < border {
+            let part = p.before(border);
+            let data = &write.data[..(part.end - part.off) as usize];
+            let write = Write { data, ..*write };
+            self.seal_chunks(change, &part, &write, seq, Buffer::empty())?
+        } else {
+            self.seal_outgrown(change, p.old_last, write, seq)?
+        };
+        let batch = self
+            .batch_runs(change, seq, &[stable])
+            .event(Record::Extends { stable: p.size });
+        let ticket = self.put_batch(change, batch)?;
+        let added = || {
+            volume.commit(ticket)?;
+            let off = p.off.max(border);
+            let first = geometry.chunk_of(off);
+            let data = &write.data[(off - p.off) as usize..];
+            let (rest, write) = (Placed { off, first, ..*p }, Write { data, ..*write });
+            let seq = volume.next_seq()?;
+            let run = self.seal_chunks(change, &rest, &write, seq, Buffer::empty())?;
+            self.put(volume, geometry.stored_start(first), &run.image)
+                .map_err(|(_, e)| e)
+        };
+        if let Err(e) = added() {
+            let plain = write
+                .old_last_plain
+                .expect("an extended file has a last chunk");
+            self.cut_back(change, p.size, plain)?;
+            return Err(e);
+        }
+        self.state().home_end = p.new_size;
         Ok(())
     }
 
-    /// Seals everything into one image and writes it.
-    fn put_write(
+    fn put_straight_write(
         &self,
-        volume: &Volume<B>,
+        change: &Change<'_, B>,
         p: &Placed,
-        data: &[u8],
-        old_last_plain: Option<&[u8]>,
-        final_flags: ChunkFlags,
+        write: &Write<'_>,
     ) -> Result<()> {
-        let g = p.geometry;
-        let keys = self.keys(volume)?;
+        let volume = change.volume;
         let seq = volume.next_seq()?;
+        let runs = self.seal_write(change, p, write, seq)?;
+        if p.fresh && p.first.0 > 0 {
+            self.put(volume, 0, &self.header_bytes())
+                .map_err(|(_, e)| e)?;
+        }
+        for run in &runs {
+            let at = volume.geometry().stored_start(run.first) - run.lead as u64;
+            self.put(volume, at, &run.image).map_err(|(done, e)| {
+                if !p.extends() {
+                    self.mend_torn(volume, at + done as u64, &run.image[done..]);
+                }
+                e
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Seals everything that changes. What is outgrown comes first: should this process be killed in between, the file
+    /// ends with a whole chunk.
+    fn seal_write(
+        &self,
+        change: &Change<'_, B>,
+        p: &Placed,
+        write: &Write<'_>,
+        seq: WriteSeq,
+    ) -> Result<Vec<Run>> {
+        let Some(no) = p.outgrown() else {
+            return Ok(vec![self.seal_chunks(
+                change,
+                p,
+                write,
+                seq,
+                Buffer::empty(),
+            )?]);
+        };
+        let outgrown = self.seal_outgrown(change, no, write, seq)?;
+        if no.0 + 1 == p.first.0 {
+            let image = outgrown.image;
+            let all = self.seal_chunks(change, p, write, seq, image)?;
+            return Ok(vec![Run { first: no, ..all }]);
+        }
+        let added = self.seal_chunks(change, p, write, seq, Buffer::empty())?;
+        Ok(vec![outgrown, added])
+    }
+
+    /// Seals the old last chunk as an inner one.
+    fn seal_outgrown(
+        &self,
+        change: &Change<'_, B>,
+        no: ChunkNo,
+        write: &Write<'_>,
+        seq: WriteSeq,
+    ) -> Result<Run> {
+        let geometry = change.volume.geometry();
+        let mut plain = write
+            .old_last_plain
+            .expect("an extended file has a last chunk")
+            .to_vec();
+        plain.resize(geometry.chunk_size(), 0);
+        let mut run = Run::at(no);
+        let flags = ChunkFlags::default();
+        let keys = self.keys(change.volume)?;
+        seal_run(keys, geometry, no, &plain, seq, flags, &mut run.image);
+        Ok(run)
+    }
+
+    /// Seals the chunks that the data touches, behind what is in `image`.
+    fn seal_chunks(
+        &self,
+        change: &Change<'_, B>,
+        p: &Placed,
+        write: &Write<'_>,
+        seq: WriteSeq,
+        image: Buffer,
+    ) -> Result<Run> {
+        let g = p.geometry;
+        let keys = self.keys(change.volume)?;
         let flags_of = |no: ChunkNo| match no == p.new_last {
-            true => final_flags,
+            true => write.final_flags,
             false => ChunkFlags::default(),
         };
-        let mut image = Buffer::empty();
-        let mut image_first = p.first;
-
-        let mut outgrown = Buffer::empty();
-        if let Some(no) = p.outgrown() {
-            let mut plain = old_last_plain
-                .expect("an extended file has a last chunk")
-                .to_vec();
-            plain.resize(g.chunk_size(), 0);
-            let into = if no.0 + 1 == p.first.0 {
-                image_first = no;
-                &mut image
-            } else {
-                &mut outgrown
-            };
-            seal_run(keys, g, no, &plain, seq, ChunkFlags::default(), into);
+        let mut run = Run {
+            image,
+            ..Run::at(p.first)
+        };
+        if p.fresh && p.first.0 == 0 {
+            run.image.append(&self.header_bytes());
+            run.lead = HEADER_LEN;
         }
-        let header = (p.fresh && image_first.0 == 0).then(|| self.header_bytes());
-        if let Some(header) = header {
-            image.append(&header);
-        }
-
-        let mut rest = data;
+        let image = &mut run.image;
+        let mut rest = write.data;
         let mut no = p.first;
         while !rest.is_empty() {
             let take = if p.covers(no) {
                 let whole = whole_chunks(p, no, rest.len());
                 let flags = flags_of(g.chunk_of(g.plain_start(no) + whole as u64 - 1));
-                seal_run(keys, g, no, &rest[..whole], seq, flags, &mut image);
+                seal_run(keys, g, no, &rest[..whole], seq, flags, image);
                 whole
             } else {
                 let start = g.plain_start(no);
-                let mut plain = match old_last_plain {
+                let mut plain = match write.old_last_plain {
                     Some(old) if no == p.old_last => old.to_vec(),
-                    _ => self.plain_chunk(volume, no, p.size)?,
+                    _ => self.plain_chunk(change.volume, no, p.size)?,
                 };
                 plain.resize(g.chunk_len(no, p.new_size), 0);
                 let skip = p.off.saturating_sub(start) as usize;
                 let take = rest.len().min(plain.len() - skip);
                 plain[skip..skip + take].copy_from_slice(&rest[..take]);
-                seal_run(keys, g, no, &plain, seq, flags_of(no), &mut image);
+                seal_run(keys, g, no, &plain, seq, flags_of(no), image);
                 take
             };
             rest = &rest[take..];
             no = g.chunk_of(p.end - rest.len() as u64);
         }
-
-        let at = match header {
-            Some(_) => 0,
-            None => g.stored_start(image_first),
-        };
-        self.put(volume, at, &image).map_err(|(done, e)| {
-            if !p.extends() {
-                self.mend_torn(volume, at + done as u64, &image[done..]);
-            }
-            e
-        })?;
-        if let Some(no) = p.outgrown().filter(|_| !outgrown.is_empty()) {
-            self.put(volume, g.stored_start(no), &outgrown)
-                .map_err(|(_, e)| e)?;
-        }
-        if p.fresh && header.is_none() {
-            self.put(volume, 0, &self.header_bytes())
-                .map_err(|(_, e)| e)?;
-        }
-        Ok(())
+        Ok(run)
     }
 
     /// Gives a file that could not be extended its old end back. Its blocks are still there, so this needs no space.
-    fn undo(&self, volume: &Volume<B>, p: &Placed, old_last_plain: Option<&[u8]>) {
+    fn undo(&self, change: &Change<'_, B>, p: &Placed, route: Route, old_last: Option<&[u8]>) {
         if !p.extends() {
             return;
         }
         self.state()
             .gaps
             .remove(ChunkRange::from(ChunkNo(p.old_last.0 + 1)));
-        let undone = match old_last_plain {
-            None => {
+        let undone = match (route, old_last) {
+            // What is not in the journal has not happened.
+            (Route::Journal, _) => Ok(()),
+            (Route::Straight, None) => {
                 self.state().gaps = Default::default();
-                volume
+                change
+                    .volume
                     .backing()
                     .set_len(self.backing_file(), 0)
                     .map_err(Error::from)
             }
-            Some(plain) => self
-                .put_last(volume, p.old_last, plain, false)
-                .and_then(|()| self.cut(volume, p.size)),
+            (Route::Straight, Some(plain)) => self
+                .put_last(change, p.old_last, plain, false)
+                .and_then(|()| self.cut(change.volume, p.size)),
         };
         if let Err(e) = undone {
             log::error!("a file could not be given its old end back after a failed write: {e}");

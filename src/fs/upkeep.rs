@@ -1,0 +1,111 @@
+//! What a mounted volume does besides answering: committing the journal, applying it, and beginning a new turn.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::fs::Fs;
+use crate::fs::error::Result;
+use crate::store::backing::Backing;
+use crate::store::journal::{Ended, Journal};
+
+/// Files kept open for nothing but what waits to be applied to them; above that it is applied at once.
+const LINGERING: usize = 1000;
+
+/// Checkpoints, one at a time. A turn that has ended stays here until it is retired.
+#[derive(Debug, Default)]
+pub struct Checkpoints {
+    pending: Mutex<Option<Ended>>,
+}
+
+/// Why a checkpoint is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Because {
+    SegmentIsFilling,
+    Asked,
+}
+
+impl<B: Backing> Fs<B> {
+    /// Makes durable what is in the journal. To be called every now and then. Answers whether there was anything.
+    pub fn commit(&self) -> Result<bool> {
+        Ok(self.volume.commit_all()?)
+    }
+
+    /// Applies the journal and makes everything written so far durable in its place.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.checkpoint_with(&mut self.checkpoints(), Because::Asked)
+    }
+
+    fn checkpoints(&self) -> MutexGuard<'_, Option<Ended>> {
+        self.checkpoints
+            .pending
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the turn and applies what it holds, for the volume to be closed. Answers the turn, which is to be retired.
+    pub(super) fn end_turn(&self) -> Result<Option<Ended>> {
+        let mut pending = self.checkpoints();
+        let ended = self.ended_turn(&mut pending)?;
+        if ended.is_some() {
+            self.apply_all()?;
+        }
+        Ok(ended)
+    }
+
+    /// The turn that ended and is not retired yet, or the current one, ended now if it was used.
+    fn ended_turn(&self, pending: &mut Option<Ended>) -> Result<Option<Ended>> {
+        let is_used = self.volume.journal().is_some_and(Journal::is_used);
+        if pending.is_none() && is_used {
+            *pending = self.volume.switch_turn()?;
+        }
+        Ok(*pending)
+    }
+
+    fn checkpoint_with(&self, pending: &mut Option<Ended>, because: Because) -> Result<()> {
+        let Some(ended) = self.ended_turn(pending)? else {
+            return Ok(());
+        };
+        self.apply_all()?;
+        let was_full = because == Because::SegmentIsFilling;
+        self.volume.retire_turn(&ended, was_full)?;
+        *pending = None;
+        self.files.reap()
+    }
+
+    fn apply_all(&self) -> Result<()> {
+        let mut done = Ok(());
+        for file in self.files.all()? {
+            if let Err(e) = file.data.apply(&self.volume) {
+                log::error!(
+                    "inode {}: what the journal holds of it cannot be applied yet: {e}",
+                    file.ino
+                );
+                done = Err(e.into());
+            }
+        }
+        done
+    }
+
+    /// Called after a write: whoever fills the journal, or the memory for what is to be applied, empties it.
+    pub(super) fn relieve(&self) -> Result<()> {
+        let Some(journal) = self.volume.journal() else {
+            return Ok(());
+        };
+        let filling = journal.is_filling();
+        if !filling && !journal.is_overlay_full() && self.files.lingering() < LINGERING {
+            return Ok(());
+        }
+        let mut pending = self.checkpoints();
+        let done = if journal.is_filling() {
+            self.checkpoint_with(&mut pending, Because::SegmentIsFilling)
+        } else if journal.is_overlay_full() || self.files.lingering() >= LINGERING {
+            self.apply_all().and_then(|()| self.files.reap())
+        } else {
+            Ok(())
+        };
+        if let Err(e) = done {
+            // The write itself is in the journal. Who syncs is told if that does not last.
+            log::error!("the journal could not be applied, which will be tried again: {e}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,159 @@
+//! From the overlay to the backing file, and both to the disk.
+
+use std::sync::{MutexGuard, PoisonError};
+
+use crate::content::Buffer;
+use crate::crypto::ChunkNo;
+use crate::store::backing::{Backing, SetTime, Sync};
+use crate::store::change::Change;
+use crate::store::error::Result;
+use crate::store::file::DataFile;
+use crate::store::file::overlay::Image;
+use crate::store::range_lock::ChunkRange;
+use crate::store::volume::Volume;
+
+/// Images are written in runs of at most so many bytes and one chunk.
+const RUN: usize = 1 << 20;
+
+impl<B: Backing> DataFile<B> {
+    /// Makes the content durable, and with [`Sync::All`] the attributes.
+    ///
+    /// The change ends before the disk is waited for.
+    pub fn sync(&self, change: Change<'_, B>, what: Sync) -> Result<()> {
+        self.settle(&change)?;
+        let volume = change.volume;
+        let (direct, ticket) = {
+            // Writes that are under way end first: from here on these chunks are only changed through the journal.
+            let _quiet = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
+            let mut state = self.state();
+            state.turn_state(change.turn());
+            if !state.fresh {
+                state.stable_end = Some(state.size);
+            }
+            let direct = std::mem::replace(&mut state.direct, change.journal().is_none());
+            (direct, state.ticket)
+        };
+        drop(change);
+        if direct && let Err(e) = volume.backing().sync(self.backing_file(), what) {
+            self.state().direct = true;
+            return Err(e.into());
+        }
+        volume.commit(ticket)?;
+        self.state().durable = true;
+        Ok(())
+    }
+
+    /// Attributes were changed that the next sync must make durable.
+    pub fn note_attributes(&self) {
+        self.state().direct = true;
+    }
+
+    /// Whether content waits in the overlay.
+    pub fn is_pending(&self) -> bool {
+        let state = self.state();
+        !state.overlay.is_empty() || state.cut_pending
+    }
+
+    /// Writes what is in the overlay to the backing file, after it was committed. What fails stays in the overlay.
+    pub fn apply(&self, volume: &Volume<B>) -> Result<()> {
+        self.apply_alone(volume, &self.lock_applying())
+    }
+
+    /// Forgets the overlay of a file that has no name and no user any more.
+    pub fn discard(&self, volume: &Volume<B>) {
+        let removed = self.state().overlay.remove(ChunkNo(0), ChunkNo(u64::MAX));
+        if let Some(journal) = volume.journal() {
+            journal.count_overlay(0, removed as u64);
+        }
+    }
+
+    pub(super) fn lock_applying(&self) -> MutexGuard<'_, ()> {
+        // It protects no data: only the order of writes.
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn apply_alone(
+        &self,
+        volume: &Volume<B>,
+        _alone: &MutexGuard<'_, ()>,
+    ) -> Result<()> {
+        let Some(journal) = volume.journal() else {
+            return Ok(());
+        };
+        let (images, ticket, size, cut) = {
+            let state = self.state();
+            if state.overlay.is_empty() && !state.cut_pending {
+                return Ok(());
+            }
+            (
+                state.overlay.snapshot(),
+                state.ticket,
+                state.size,
+                state.cut_pending,
+            )
+        };
+        volume.commit(ticket)?;
+        self.keep_mtime(volume, || {
+            self.put_images(volume, &images)?;
+            if cut { self.cut(volume, size) } else { Ok(()) }
+        })?;
+        let mut state = self.state();
+        let removed: usize = images
+            .iter()
+            .map(|(no, image)| state.overlay.applied(*no, image.ticket))
+            .sum();
+        state.home_end = state.home_end.max(size).min(state.size);
+        if cut {
+            state.cut_pending = false;
+        }
+        drop(state);
+        journal.count_overlay(0, removed as u64);
+        Ok(())
+    }
+
+    fn put_images(&self, volume: &Volume<B>, images: &[(u64, Image)]) -> Result<()> {
+        let geometry = volume.geometry();
+        let whole = geometry.stored_chunk();
+        let mut rest = images;
+        while let Some((first, _)) = rest.first() {
+            let first = ChunkNo(*first);
+            let mut run = Buffer::empty();
+            let mut taken = 0;
+            for (i, (no, image)) in rest.iter().enumerate() {
+                let follows = *no == first.0 + i as u64 && run.len() == i * whole;
+                if !follows || run.len() >= RUN {
+                    break;
+                }
+                run.append(&image.stored);
+                taken += 1;
+            }
+            // Not a change that the next sync has to wait for: the journal has it.
+            volume
+                .backing()
+                .write_at(self.backing_file(), &run, geometry.stored_start(first))
+                .map_err(|(_, e)| e)?;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+
+    /// Does something to the backing file of which its modification time is to tell nothing.
+    pub(super) fn keep_mtime(
+        &self,
+        volume: &Volume<B>,
+        op: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let before = volume.backing().stat(self.target())?;
+        op()?;
+        let mtime = SetTime::At(before.mtime);
+        Ok(volume
+            .backing()
+            .set_times(self.target(), SetTime::Keep, mtime)?)
+    }
+
+    /// Sets the times; what is being applied meanwhile does not undo it.
+    pub fn set_times(&self, volume: &Volume<B>, atime: SetTime, mtime: SetTime) -> Result<()> {
+        let _alone = self.lock_applying();
+        Ok(volume.backing().set_times(self.target(), atime, mtime)?)
+    }
+}

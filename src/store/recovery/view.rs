@@ -1,0 +1,573 @@
+//! What one file holds after a crash: its history in the journal against what is in its place. Pure: reads through
+//! [`Stored`], writes nothing.
+//!
+//! Each chunk has candidates: its newest image, and what is in place if that authenticates. One that is older than an
+//! event which ended the chunk's life (the file became shorter, the chunk was punched) is dead; of the living the newest
+//! wins. Where none lives the chunk is a hole.
+//!
+//! Chunks that were written without records ("direct") lie behind the smallest `Extends`, or anywhere in a new file.
+//! Only they may be torn or missing, and only they are verified. The file ends before the first of them that is bad: it
+//! was never synced, for a sync makes all of them durable, and so nothing behind it was.
+
+mod deaths;
+mod judge;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::content::{Buffer, Geometry, seal_run};
+use crate::crypto::{ChunkFlags, ChunkNo, FileKeys, WriteSeq};
+use crate::format::file::{CHUNK_OVERHEAD, FileHeader};
+use crate::store::error::Result;
+
+use deaths::Deaths;
+use judge::{Found, Judge};
+
+/// Where the journal holds an image.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageAt {
+    pub seq: WriteSeq,
+    pub segment: usize,
+    pub at: u64,
+    pub len: u32,
+}
+
+/// What happened to a file, as far as the journal tells.
+#[derive(Debug, Default)]
+pub struct History {
+    /// All of its chunks may have been written without records.
+    pub fresh: bool,
+    /// The newest of each chunk.
+    images: BTreeMap<u64, ImageAt>,
+    ends: Vec<End>,
+    punches: Vec<Punch>,
+}
+
+/// The file had this size from there on.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    seq: WriteSeq,
+    size: u64,
+    /// Direct chunks may follow.
+    extends: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Punch {
+    seq: WriteSeq,
+    first: u64,
+    end: u64,
+}
+
+impl History {
+    /// One of which nothing is known but that it is new.
+    pub fn of_new_file() -> Self {
+        Self {
+            fresh: true,
+            ..Self::default()
+        }
+    }
+
+    pub fn image(&mut self, no: u64, image: ImageAt) {
+        match self.images.entry(no) {
+            std::collections::btree_map::Entry::Occupied(mut kept) => {
+                if kept.get().seq <= image.seq {
+                    kept.insert(image);
+                }
+            }
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(image);
+            }
+        }
+    }
+
+    pub fn resized(&mut self, seq: WriteSeq, size: u64) {
+        self.ends.push(End {
+            seq,
+            size,
+            extends: false,
+        });
+    }
+
+    pub fn extends(&mut self, seq: WriteSeq, stable: u64) {
+        self.ends.push(End {
+            seq,
+            size: stable,
+            extends: true,
+        });
+    }
+
+    pub fn punched(&mut self, seq: WriteSeq, first: u64, end: u64) {
+        self.punches.push(Punch { seq, first, end });
+    }
+
+    /// Called once after the last event.
+    pub fn finish(&mut self) {
+        self.ends.sort_by_key(|e| e.seq);
+        self.punches.sort_by_key(|p| p.seq);
+    }
+
+    /// The first chunk that may have been written without a record; `u64::MAX` if there is none.
+    fn direct_from(&self, geometry: Geometry) -> u64 {
+        if self.fresh {
+            return 0;
+        }
+        let first_after = |e: &End| e.size.div_ceil(geometry.chunk_size() as u64);
+        let extensions = self.ends.iter().filter(|e| e.extends);
+        extensions.map(first_after).min().unwrap_or(u64::MAX)
+    }
+}
+
+/// The chunks of a file as they are stored, and the images in the journal.
+pub trait Stored {
+    /// Length of the data file in bytes.
+    fn len(&self) -> u64;
+    /// The stored bytes of chunk `no`; short where the file ends, empty behind it.
+    fn slot(&mut self, no: u64, out: &mut Vec<u8>) -> Result<()>;
+    /// The first chunk from `no` on that may hold anything but zeros; `u64::MAX` if none does.
+    fn next_data(&mut self, no: u64) -> Result<u64>;
+    fn image(&mut self, image: &ImageAt, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// What must be laid over a data file to read it, and be written into it to mend it.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// The plaintext size, if it is not what the data file's length says. What the data file has behind it is to be cut;
+    /// what it lacks up to it is a hole.
+    pub size: Option<u64>,
+    /// Chunk number → stored bytes.
+    pub chunks: BTreeMap<u64, Arc<[u8]>>,
+    /// Chunks that are holes although the data file has something there: first → end.
+    pub holes: BTreeMap<u64, u64>,
+    /// The data file's header is void: this one stands for it, and all of the content is in `chunks`.
+    pub header: Option<FileHeader>,
+}
+
+/// What a view says of one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Laid<'a> {
+    /// These stored bytes.
+    Stored(&'a [u8]),
+    Hole,
+    /// What the data file has.
+    InPlace,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lengths = self.chunks.iter().map(|(no, bytes)| (no, bytes.len()));
+        f.debug_struct("View")
+            .field("size", &self.size)
+            .field("chunks", &lengths.collect::<Vec<_>>())
+            .field("holes", &self.holes)
+            .field("header", &self.header.is_some())
+            .finish()
+    }
+}
+
+impl View {
+    pub fn chunk(&self, no: ChunkNo) -> Laid<'_> {
+        if let Some(bytes) = self.chunks.get(&no.0) {
+            return Laid::Stored(bytes);
+        }
+        match self.holes.range(..=no.0).next_back() {
+            Some((_, end)) if no.0 < *end => Laid::Hole,
+            _ => Laid::InPlace,
+        }
+    }
+
+    fn add_hole(&mut self, no: u64) {
+        if let Some((_, end)) = self.holes.range_mut(..=no).next_back()
+            && *end >= no
+        {
+            *end = (*end).max(no + 1);
+            return;
+        }
+        self.holes.insert(no, no + 1);
+    }
+
+    /// Forgets everything behind chunk `last`.
+    fn keep_through(&mut self, last: u64) {
+        self.chunks.split_off(&(last + 1));
+        self.holes.split_off(&(last + 1));
+        if let Some((_, end)) = self.holes.iter_mut().next_back() {
+            *end = (*end).min(last + 1);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.size.is_none() && self.chunks.is_empty() && self.holes.is_empty()
+    }
+}
+
+/// What came out.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// `None` if the data file holds what it should.
+    pub view: Option<View>,
+    /// Plaintext sizes before and after an end that could not be verified was cut off.
+    pub cut: Option<(u64, u64)>,
+    /// Something is wrong that a crash does not explain; the file is then left as it is.
+    pub damaged: bool,
+    /// Images that do not authenticate: someone changed the journal.
+    pub refused: u64,
+    /// A chunk in place was written since what is durable.
+    pub met_new: bool,
+}
+
+/// The limits of what a crash explains.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// What was written with a smaller number is durable.
+    pub durable: WriteSeq,
+    /// No number from it on was used.
+    pub unused: WriteSeq,
+}
+
+/// See the module. `next_seq` numbers a last chunk that has to be sealed anew.
+///
+/// # Errors
+/// Those of reading; the file has not been judged then.
+pub fn build<S: Stored>(
+    history: &History,
+    keys: &FileKeys,
+    geometry: Geometry,
+    limits: Limits,
+    stored: &mut S,
+    next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
+) -> Result<Outcome> {
+    let direct_from = history.direct_from(geometry);
+    let mut builder = Builder {
+        history,
+        geometry,
+        keys,
+        direct_from,
+        deaths: Deaths::new(history, geometry),
+        judge: Judge::new(keys, geometry, limits, stored),
+        view: View::default(),
+        holes: Holes::default(),
+    };
+    let end = match (direct_from, history.ends.last()) {
+        (u64::MAX, None) => Ending::Untouched,
+        (u64::MAX, Some(end)) => Ending::Whole(end.size),
+        _ => builder.walk()?,
+    };
+    builder.complete(end, next_seq)
+}
+
+/// Where a file ends.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// Where its length says.
+    Untouched,
+    Whole(u64),
+    /// What followed could not be verified.
+    Cut(u64),
+}
+
+/// The first holes that were met among chunks that may be direct.
+#[derive(Debug, Default)]
+struct Holes {
+    /// Below the last size that the journal tells.
+    low: Option<u64>,
+    /// Behind it.
+    high: Option<u64>,
+}
+
+struct Builder<'a, S> {
+    history: &'a History,
+    geometry: Geometry,
+    keys: &'a FileKeys,
+    direct_from: u64,
+    deaths: Deaths,
+    judge: Judge<'a, S>,
+    view: View,
+    holes: Holes,
+}
+
+impl<S: Stored> Builder<'_, S> {
+    /// Goes through the chunks that may be direct, to the end of the file.
+    fn walk(&mut self) -> Result<Ending> {
+        let size = self.geometry.chunk_size() as u64;
+        let base = self.history.ends.last().map_or(0, |e| e.size);
+        // The first chunk behind what the journal tells of. Of an empty file that is to grow it may tell chunk 0.
+        let of_first = self.history.images.get(&0).map(|i| i.seq);
+        let first_is_told = self
+            .history
+            .ends
+            .last()
+            .is_some_and(|e| Some(e.seq) == of_first);
+        let beyond = base.div_ceil(size).max(first_is_told.into());
+        let mut cut = None;
+        // The old last chunk is judged in any case: it may say that nothing follows.
+        let mut no = self.direct_from.min(beyond.saturating_sub(1));
+        let mut good_through = beyond;
+        loop {
+            if no >= beyond && self.nothing_from(no) {
+                break;
+            }
+            match self.judge(no)? {
+                Found::Data { flags, len, .. } if flags.is_final => {
+                    let first = [self.holes.low, self.holes.high]
+                        .into_iter()
+                        .flatten()
+                        .min();
+                    match first {
+                        // The writer knew of no hole: what is missing was lost.
+                        Some(lost) if !flags.sparse => cut = Some(lost),
+                        _ => return Ok(Ending::Whole(no * size + len as u64)),
+                    }
+                    break;
+                }
+                Found::Data { len, .. } if (len as u64) < size => {
+                    good_through = no;
+                    if self.holes.high.is_none() {
+                        return Ok(Ending::Cut(no * size + len as u64));
+                    }
+                    break;
+                }
+                Found::Data { .. } => {
+                    good_through = good_through.max(no + 1);
+                    no += 1;
+                }
+                // It was a hole before the write that tore it, or before an earlier recovery was interrupted.
+                Found::Bad(Some(death)) if no < beyond || death.punched => {
+                    self.note_hole(no, beyond);
+                    self.view.add_hole(no);
+                    no += 1;
+                }
+                Found::Bad(_) if no < self.direct_from => no += 1,
+                Found::Bad(_) => {
+                    cut = Some(no);
+                    break;
+                }
+                Found::Hole => {
+                    self.note_hole(no, beyond);
+                    no = self.after_hole(no, beyond)?;
+                }
+            }
+        }
+        let cut = cut.unwrap_or(good_through);
+        let cut = self.holes.high.map_or(cut, |h| cut.min(h));
+        Ok(Ending::Cut(match cut == beyond {
+            true => base,
+            false => cut * size,
+        }))
+    }
+
+    fn note_hole(&mut self, no: u64, beyond: u64) {
+        let first = match no < beyond {
+            true => &mut self.holes.low,
+            false => &mut self.holes.high,
+        };
+        first.get_or_insert(no);
+    }
+
+    /// The next chunk to judge after the hole `no`.
+    fn after_hole(&mut self, no: u64, beyond: u64) -> Result<u64> {
+        let next_data = match no + 1 < self.judge.count() {
+            true => self.judge.stored.next_data(no + 1)?,
+            false => u64::MAX,
+        };
+        let next_image = self.history.images.range(no + 1..).next();
+        let next = next_data.min(next_image.map_or(u64::MAX, |(image, _)| *image));
+        // Behind both the file and the images nothing is left to judge.
+        let end = match no < beyond {
+            true => beyond,
+            false => self.judge.count(),
+        };
+        Ok(next.min(end).max(no + 1))
+    }
+
+    /// Whether neither the file nor the journal has anything from chunk `no` on.
+    fn nothing_from(&self, no: u64) -> bool {
+        no >= self.judge.count() && self.history.images.range(no..).next().is_none()
+    }
+
+    /// Judges a chunk and notes what has to be laid over it.
+    fn judge(&mut self, no: u64) -> Result<Found> {
+        let death = self.deaths.of(no);
+        let image = self.history.images.get(&no);
+        let found = self.judge.chunk(no, image, death)?;
+        match found {
+            Found::Data {
+                from_image: true, ..
+            } => {
+                self.view
+                    .chunks
+                    .insert(no, self.judge.image.as_slice().into());
+            }
+            Found::Hole if self.judge.slot.iter().any(|b| *b != 0) => self.view.add_hole(no),
+            _ => {}
+        }
+        Ok(found)
+    }
+
+    /// Images and holes below the chunks that may be direct.
+    fn lay_stable(&mut self, end: u64) -> Result<()> {
+        let end = end.min(self.direct_from);
+        let images: Vec<u64> = self
+            .history
+            .images
+            .range(..end)
+            .map(|(no, _)| *no)
+            .collect();
+        for no in images {
+            let laid = self.view.chunks.contains_key(&no);
+            if !laid && matches!(self.judge(no)?, Found::Bad(Some(_))) {
+                self.view.add_hole(no);
+            }
+        }
+        for (first, last) in self.deaths.ranges(end.min(self.judge.count())) {
+            let mut no = first;
+            while no < last {
+                let image = self.history.images.get(&no);
+                if image.is_none() {
+                    self.judge.read_slot(no)?;
+                    if self.judge.slot.iter().any(|b| *b != 0) {
+                        self.view.add_hole(no);
+                    }
+                }
+                no = self.judge.stored.next_data(no + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn complete(
+        mut self,
+        ending: Ending,
+        next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
+    ) -> Result<Outcome> {
+        let len = self.judge.stored.len();
+        let shown = self.geometry.plain_size_lossy(len);
+        let (size, was_cut) = match ending {
+            Ending::Untouched => (None, false),
+            Ending::Whole(size) => (Some(size), false),
+            Ending::Cut(size) => (Some(size), true),
+        };
+        let last = size.map(|s| self.geometry.last_chunk(s).0);
+        // Without a word about the end, images can only be of chunks that the file has.
+        let chunks = last.map_or(self.judge.count(), |l| l + 1);
+        self.lay_stable(chunks)?;
+        self.view.keep_through(chunks.saturating_sub(1));
+        let mut damaged = false;
+        if let (Some(size), Some(last)) = (size, last) {
+            damaged = !self.finish_last(size, last, next_seq)?;
+        }
+        if was_cut && self.history.fresh && self.judge.met_old {
+            // A file that was there before was not cut by this crash.
+            damaged = true;
+        }
+        let mut outcome = Outcome {
+            damaged,
+            refused: self.judge.refused,
+            met_new: self.judge.met_new,
+            ..Outcome::default()
+        };
+        if damaged {
+            return Ok(outcome);
+        }
+        self.view.size = size.filter(|s| self.geometry.stored_size(*s) != len);
+        if let Some(size) = size.filter(|s| was_cut && self.geometry.stored_size(*s) < len) {
+            outcome.cut = Some((shown, size));
+        }
+        if !self.view.is_empty() {
+            outcome.view = Some(self.view);
+        }
+        Ok(outcome)
+    }
+
+    /// Sees to it that the last chunk says that it is the last one. Answers whether that is possible.
+    fn finish_last(
+        &mut self,
+        size: u64,
+        last: u64,
+        next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
+    ) -> Result<bool> {
+        let wanted = self.geometry.chunk_len(ChunkNo(last), size);
+        let met_hole = [self.holes.low, self.holes.high]
+            .iter()
+            .flatten()
+            .any(|h| *h < last);
+        let (mut plain, mut sparse) = match self.judge(last)? {
+            Found::Data { flags, len, .. } => {
+                if flags.is_final && len == wanted && (flags.sparse || !met_hole) {
+                    return Ok(true);
+                }
+                let kept = len.min(wanted);
+                (self.judge.plain[..kept].to_vec(), flags.sparse)
+            }
+            Found::Bad(_) if wanted == 0 => (Vec::new(), false),
+            // Its image is in the journal, but was changed there.
+            Found::Hole | Found::Bad(_) if self.judge.refused > 0 => return Ok(false),
+            Found::Hole | Found::Bad(Some(_)) => (Vec::new(), false),
+            Found::Bad(None) => return Ok(false),
+        };
+        plain.resize(wanted, 0);
+        sparse |= met_hole || (size > 0 && self.has_hole_below(last.min(self.direct_from))?);
+        let flags = ChunkFlags {
+            is_final: true,
+            sparse,
+        };
+        let mut sealed = Buffer::empty();
+        let no = ChunkNo(last);
+        seal_run(
+            self.keys,
+            self.geometry,
+            no,
+            &plain,
+            next_seq()?,
+            flags,
+            &mut sealed,
+        );
+        self.view.chunks.insert(last, Arc::from(&sealed[..]));
+        self.view.keep_through(last);
+        remove_hole(&mut self.view.holes, last);
+        Ok(true)
+    }
+
+    /// Whether any chunk before `end` is a hole.
+    fn has_hole_below(&mut self, end: u64) -> Result<bool> {
+        if self.view.holes.range(..end).next().is_some() {
+            return Ok(true);
+        }
+        let mut no = 0;
+        while no < end {
+            if !self.view.chunks.contains_key(&no) {
+                if self.judge.stored.next_data(no)? != no {
+                    return Ok(true);
+                }
+                self.judge.read_slot(no)?;
+                if self.judge.slot.iter().all(|b| *b == 0) {
+                    return Ok(true);
+                }
+            }
+            no += 1;
+        }
+        Ok(false)
+    }
+}
+
+/// Takes chunk `no` out of the ranges; it is the last chunk of any of them.
+fn remove_hole(holes: &mut BTreeMap<u64, u64>, no: u64) {
+    if let Some((first, end)) = holes.iter_mut().next_back()
+        && *end == no + 1
+    {
+        *end = no;
+        if *first == no {
+            holes.remove(&no);
+        }
+    }
+}
+
+/// How many chunks, whole or not, a data file of `len` bytes has.
+fn chunk_count(geometry: Geometry, len: u64) -> u64 {
+    let body = len.saturating_sub(geometry.stored_start(ChunkNo(0)));
+    body.div_ceil(geometry.stored_chunk() as u64)
+}
+
+const _: () = assert!(CHUNK_OVERHEAD > 24);
+
+#[cfg(test)]
+mod tests;

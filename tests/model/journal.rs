@@ -1,0 +1,264 @@
+//! What the journal costs and promises while the volume is open: bytes and flushes are counted, never times.
+
+use wardfs::fs::Existing;
+use wardfs::store::backing::Sync;
+
+use crate::driver::{CALLER, Driver, KINDS, Path, new_mode, ok};
+use crate::lab::Lab;
+
+fn path(name: &str) -> Path {
+    vec![name.as_bytes().to_vec()]
+}
+
+fn lab() -> Lab {
+    Lab::new(KINDS[0].0, KINDS[0].1)
+}
+
+/// A file of 40,000 synced bytes, open, and the counts set to zero.
+fn with_synced_file(test: impl FnOnce(&Lab, &mut Driver<'_>, (u64, wardfs::fs::Fh))) {
+    let lab = lab();
+    let mut driver = Driver::new(&lab);
+    let handle = driver.create(&path("file")).expect("free");
+    driver.fs().write(handle.1, 0, &[1; 40_000]).expect("room");
+    driver.fs().fsync(handle.1, Sync::All).expect("room");
+    lab.watch.take();
+    test(&lab, &mut driver, handle);
+}
+
+#[test]
+fn new_data_is_written_once_and_synced_by_one_flush_of_the_file() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    // The id of the directory is made with its first entry.
+    let first = driver.create(&path("first")).expect("free");
+    driver.fs().fsync(first.1, Sync::All).expect("room");
+    driver.close(first);
+    let handle = driver.create(&path("scan")).expect("free");
+    let megabyte = vec![7; 1 << 20];
+    let before = lab.watch.bytes_written();
+    for i in 0..64 {
+        driver
+            .fs()
+            .write(handle.1, i << 20, &megabyte)
+            .expect("room");
+    }
+    lab.watch.take();
+    driver.fs().fsync(handle.1, Sync::Data).expect("room");
+    assert_eq!(lab.watch.take(), "sync*1");
+    let written = lab.watch.bytes_written() - before;
+    let plain = 64 << 20;
+    assert!(
+        written >= plain && written * 100 <= plain * 102,
+        "{written}"
+    );
+    driver.close(handle);
+}
+
+#[test]
+fn a_file_that_was_synced_and_grows_by_much_is_written_once_too() {
+    with_synced_file(|lab, driver, handle| {
+        let before = lab.watch.bytes_written();
+        driver
+            .fs()
+            .write(handle.1, 40_000, &vec![2; 8 << 20])
+            .expect("room");
+        let written = lab.watch.bytes_written() - before;
+        assert!(written * 100 <= (8 << 20) * 102, "{written}");
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn overwriting_and_syncing_waits_for_one_flush() {
+    with_synced_file(|lab, driver, handle| {
+        for i in 0..10 {
+            driver
+                .fs()
+                .write_cached(handle.1, i * 4000, &[2; 300])
+                .expect("room");
+            lab.watch.take();
+            driver.fs().fsync(handle.1, Sync::Data).expect("room");
+            assert_eq!(lab.watch.take(), "sync*1");
+        }
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn what_is_overwritten_reaches_the_file_at_the_checkpoint_and_not_before() {
+    with_synced_file(|lab, driver, handle| {
+        driver
+            .fs()
+            .write_cached(handle.1, 5000, &[2; 300])
+            .expect("room");
+        // The journal, nothing else.
+        assert_eq!(lab.watch.take(), "read_at*1 write_at*1");
+        driver.fs().checkpoint().expect("room");
+        let calls = lab.watch.take();
+        assert!(calls.contains("sync_all*1"), "{calls}");
+        let mut found = vec![0; 300];
+        driver.fs().read(handle.1, 5000, &mut found).expect("there");
+        assert_eq!(found, [2; 300]);
+        assert_eq!(lab.watch.take(), "read_at*1");
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn one_flush_serves_all_who_wait_for_it() {
+    const THREADS: usize = 8;
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let handles: Vec<_> = (0..THREADS)
+        .map(|i| {
+            let handle = driver.create(&path(&format!("file{i}"))).expect("free");
+            driver.fs().write(handle.1, 0, &[1; 9000]).expect("room");
+            driver.fs().fsync(handle.1, Sync::All).expect("room");
+            driver.fs().write(handle.1, 10, &[2; 100]).expect("room");
+            handle
+        })
+        .collect();
+    lab.watch.take();
+    // The first flush waits until all others have asked for one: these then need one more between them.
+    let gate = lab.watch.hold_syncs();
+    let fs = driver.fs();
+    std::thread::scope(|scope| {
+        for handle in &handles {
+            scope.spawn(move || fs.fsync(handle.1, Sync::Data).expect("room"));
+        }
+        gate.wait_for_one();
+        gate.open();
+    });
+    assert!(["sync*1", "sync*2"].contains(&&*lab.watch.take()));
+    for handle in handles {
+        driver.close(handle);
+    }
+}
+
+#[test]
+fn a_new_tree_is_covered_by_one_flush() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let root = wardfs::fs::ROOT;
+    lab.watch.take();
+    for i in 0..20 {
+        let name = format!("dir{i}");
+        let made = driver
+            .fs()
+            .mkdir(CALLER, root, name.as_bytes(), new_mode(0o700))
+            .expect("free");
+        for j in 0..10 {
+            let file = format!("file{j}");
+            let new = new_mode(libc::S_IFREG | 0o600);
+            let (_, fh) = driver
+                .fs()
+                .create(
+                    CALLER,
+                    made.attr.ino,
+                    file.as_bytes(),
+                    new,
+                    Existing::Refuse,
+                )
+                .expect("free");
+            driver.fs().write(fh, 0, b"content").expect("room");
+            driver.fs().release(fh).expect("open");
+        }
+    }
+    let calls = lab.watch.take();
+    assert!(calls.contains(" sync*1 "), "{calls}");
+}
+
+#[test]
+fn a_full_disk_is_noticed_before_a_write_is_acknowledged() {
+    with_synced_file(|lab, driver, handle| {
+        lab.watch.refuse("allocate", libc::ENOSPC);
+        assert_eq!(
+            ok(driver.fs().write(handle.1, 40_000, &[2; 10_000])),
+            Err(libc::ENOSPC)
+        );
+        lab.watch.refuse_nothing();
+        assert!(driver.read_all(handle.1, 40_000) == Ok(vec![1; 40_000]));
+        driver.close(handle);
+        driver.reopen();
+        let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
+        assert!(driver.read_all(handle.1, 40_000) == Ok(vec![1; 40_000]));
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn a_journal_that_cannot_be_flushed_makes_the_volume_read_only() {
+    with_synced_file(|lab, driver, handle| {
+        driver.fs().write(handle.1, 0, &[2; 100]).expect("room");
+        lab.watch.refuse("sync", libc::EIO);
+        assert_eq!(ok(driver.fs().fsync(handle.1, Sync::Data)), Err(libc::EIO));
+        lab.watch.refuse_nothing();
+        assert_eq!(ok(driver.fs().fsync(handle.1, Sync::Data)), Err(libc::EIO));
+        assert_eq!(
+            ok(driver.fs().write(handle.1, 0, &[3; 100])),
+            Err(libc::EROFS)
+        );
+        let mut found = [0; 100];
+        driver.fs().read(handle.1, 0, &mut found).expect("there");
+        assert_eq!(found, [2; 100]);
+        driver.close(handle);
+        assert_eq!(ok(driver.fs().close()), Err(libc::EIO));
+    });
+}
+
+#[test]
+fn a_closed_file_is_found_with_what_is_not_applied_yet() {
+    with_synced_file(|lab, driver, handle| {
+        driver.fs().write(handle.1, 0, &[2; 100]).expect("room");
+        driver.close(handle);
+        lab.watch.take();
+        let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
+        let found = driver.read_all(handle.1, 40_000).expect("readable");
+        assert!(found[..100] == [2; 100] && found[100..].iter().all(|b| *b == 1));
+        driver.close(handle);
+        driver.fs().checkpoint().expect("room");
+        driver.reopen();
+        let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
+        assert!(driver.read_all(handle.1, 40_000) == Ok(found));
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn images_in_memory_are_bounded() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let handle = driver.create(&path("large")).expect("free");
+    let megabyte = vec![1; 1 << 20];
+    for i in 0..100 {
+        driver
+            .fs()
+            .write(handle.1, i << 20, &megabyte)
+            .expect("room");
+    }
+    driver.fs().fsync(handle.1, Sync::All).expect("room");
+    let changed = vec![2; 1 << 20];
+    for i in 0..100 {
+        driver
+            .fs()
+            .write(handle.1, i << 20, &changed)
+            .expect("room");
+        let journal = driver.fs().volume().journal().expect("full");
+        assert!(journal.overlay_bytes() <= 64 << 20, "after {i} MiB");
+    }
+    driver.close(handle);
+}
+
+#[test]
+fn without_a_journal_everything_is_written_in_place() {
+    let lab = Lab::without_journal(KINDS[0].0, KINDS[0].1);
+    let driver = Driver::new(&lab);
+    let handle = driver.create(&path("file")).expect("free");
+    driver.fs().write(handle.1, 0, &[1; 40_000]).expect("room");
+    driver.fs().fsync(handle.1, Sync::All).expect("room");
+    lab.watch.take();
+    driver.fs().write(handle.1, 4096, &[2; 4096]).expect("room");
+    driver.fs().fsync(handle.1, Sync::Data).expect("room");
+    assert_eq!(lab.watch.take(), "sync*1 write_at*1");
+    driver.close(handle);
+}
