@@ -49,6 +49,8 @@ class Result:
     # Syncs that had been acknowledged, and what the disk did.
     acknowledged: int = 0
     outcome: str = ""
+    # What the daemon said when it was mounted again.
+    recovered: str = ""
     kept: str = ""
 
 
@@ -195,6 +197,7 @@ class Round:
             if self.result.acknowledged or self.job.system.startswith("wardfs"):
                 self.result.harms.append(f"cannot be mounted: {reason}")
             return
+        self.result.recovered = self.system.said().strip()
         if self.job.workload == "postgres":
             self.look_at_server(logs)
         else:
@@ -270,7 +273,7 @@ class Round:
         for name in [*self.home.glob("log*"), *self.home.glob("errors*"), self.home / "system/log", self.home / "system/passphrase"]:
             if name.exists():
                 shutil.copy(name, target / f"{name.parent.name}-{name.name}")
-        (target / "README").write_text("\n".join([str(self.job), self.result.outcome, self.job.again(), *self.result.harms, ""]))
+        (target / "README").write_text("\n".join([str(self.job), self.result.outcome, self.job.again(), *self.result.harms, self.result.recovered, ""]))
         self.result.kept = str(target)
 
 

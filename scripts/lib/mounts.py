@@ -242,11 +242,15 @@ class WardfsCopy(Wardfs):
     def serve(self):
         return [*super().serve(), "--copy", "--json"]
 
-    def findings(self):
-        """What the mount said about single files: [{"path": …, …}]."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return [finding for finding in found if "path" in finding]
+    def ready(self):
+        return self.recovered() is not None
+
+    def recovered(self):
+        """What the mount said that it had found, as `wardfs mount --json` prints it; None if it has not said it yet."""
+        text = self.log.read_text(errors="replace")
+        with contextlib.suppress(ValueError):
+            return json.JSONDecoder().raw_decode(text, text.index("{"))[0]["recovered"]
+        return None
 
 
 class WardfsXChaCha(Wardfs):
