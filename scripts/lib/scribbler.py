@@ -11,6 +11,31 @@ from histories import History, content, read_file
 
 BLOCK = 4096
 LARGEST = 600 << 10
+# How long what was synced may wait in a journal before it is in its place, in seconds.
+WAITS = 60
+
+
+class Remembered(History):
+    """A file, and what it was in the last minute: what was synced may still wait in the journal when a copy begins."""
+
+    def __init__(self):
+        super().__init__()
+        self.past = History()
+        self.past_since = time.monotonic()
+
+    def write(self, offset, data):
+        super().write(offset, data)
+        self.past.write(offset, data)
+
+    def truncate(self, size):
+        super().truncate(size)
+        self.past.truncate(size)
+
+    def sync(self):
+        super().sync()
+        if time.monotonic() - self.past_since > WAITS:
+            self.past.synced, self.past.later = bytes(self.synced), []
+            self.past_since = time.monotonic()
 
 
 class Scribbler:
@@ -109,7 +134,7 @@ class Scribbler:
                 self.write(name)
 
     def make(self, name, length):
-        history = History()
+        history = Remembered()
         self.names.setdefault(name, []).append(history)
         self.touched.add(name)
         data = self.data(length)
@@ -159,7 +184,7 @@ class Scribbler:
             os.close(descriptor)
 
     def judge(self, root, name, complete):
-        """(what is wrong with a file in a copy, or None; what it was held against: "still" or "written")
+        """(what is wrong with a file in a copy, or None; what it was held against: "still", "written" or "older")
 
         `complete` is whether the program that copied did not complain that files changed under it.
         """
@@ -176,7 +201,11 @@ class Scribbler:
             moved = not complete or len(states) > 1 or states[0].synced is None
             return (None if moved else "is gone"), "written"
         reasons = [state.wrong(found, BLOCK) for state in states if state]
-        return (None if None in reasons else reasons[-1]), "written"
+        if None in reasons:
+            return None, "written"
+        if any(state.past.wrong(found, BLOCK) is None for state in states if state):
+            return None, "older"
+        return (reasons or ["was removed before the copy"])[-1], "written"
 
     def all_names(self, root):
         with contextlib.suppress(OSError):
