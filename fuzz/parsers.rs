@@ -12,6 +12,7 @@ use wardfs::crypto::{
     ChunkFlags, ChunkNo, Cipher, DirId, Epoch, FileKeys, VolumeKey, VolumeKeys, WriteSeq,
 };
 use wardfs::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
+use wardfs::format::journal::{GROUP_HEADER_LEN, Group, GroupHeader, Record};
 use wardfs::format::keyring::{ContentRoot, Keyring};
 use wardfs::format::mac;
 use wardfs::format::slot::Argon2Params;
@@ -25,10 +26,11 @@ use wardfs::sys::secret::{SecretBytes, SecretVec};
 
 type Parser = (&'static str, fn(&[u8]));
 
-pub const ALL: [Parser; 13] = [
+pub const ALL: [Parser; 14] = [
     ("volume_header", volume_header),
     ("keyring", keyring),
     ("superblock", superblock),
+    ("journal_group", journal_group),
     ("file_header", file_header),
     ("chunk", chunk),
     ("geometry", geometry),
@@ -89,6 +91,31 @@ pub fn volume_header(data: &[u8]) {
 pub fn keyring(data: &[u8]) {
     if let Ok(keyring) = Keyring::decode(data) {
         assert_eq!(keyring.encode().as_bytes(), data);
+    }
+}
+
+/// As it is, and with a right checksum and MAC.
+pub fn journal_group(data: &[u8]) {
+    let key = KEYS.journal_mac_key();
+    let _ = Group::decode(data, key);
+    let Ok(header) = GroupHeader::decode(data) else {
+        return;
+    };
+    if data.len() != header.group_len() {
+        return;
+    }
+    let half = |at: usize| u32::from_le_bytes(data[at..at + 4].try_into().expect("4 bytes"));
+    let (table, images) = (half(32) as usize, half(36) as usize);
+    let mut repaired = data.to_vec();
+    let mac_at = GROUP_HEADER_LEN + table;
+    let checksum = crc32fast::hash(&data[mac_at + 32..][..images]);
+    repaired[40..44].copy_from_slice(&checksum.to_le_bytes());
+    let tag = mac::tag(key, &[&repaired[..mac_at]]);
+    repaired[mac_at..mac_at + 32].copy_from_slice(&tag);
+    if let Ok(group) = Group::decode(&repaired, key) {
+        let mut encoded = Vec::new();
+        group.encode(key, &mut encoded);
+        assert_eq!(encoded, repaired);
     }
 }
 
@@ -200,6 +227,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     match name {
         "volume_header" => {
             let new = NewVolume {
+                incompatible: 0,
                 cipher: Cipher::Xaes256Gcm,
                 log2_chunk: 12,
                 label: "label".into(),
@@ -232,6 +260,31 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             })
             .map(|block| block.encode(KEYS.journal_mac_key()).to_vec())
             .into(),
+        "journal_group" => {
+            let records = vec![
+                Record::Place {
+                    ino: 7,
+                    durable: true,
+                    path: b"a/b".to_vec(),
+                },
+                Record::Image {
+                    chunk: ChunkNo(1),
+                    len: 50,
+                },
+                Record::Size { size: 9 },
+            ];
+            let group = Group {
+                turn: 3,
+                index: 0,
+                seq: WriteSeq(5),
+                file: Some(FILES[0].0.file_id),
+                records,
+                data: vec![6; 50],
+            };
+            let mut bytes = Vec::new();
+            group.encode(KEYS.journal_mac_key(), &mut bytes);
+            vec![bytes]
+        }
         "file_header" => FILES.iter().map(|(h, _)| h.encode().to_vec()).collect(),
         "chunk" => {
             let seal = |(_, keys): &(FileHeader, FileKeys)| {

@@ -110,6 +110,7 @@ impl Superblock {
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         let (windows_at, marks) = match version {
             1 => (WINDOWS_AT_V1, [0, 0]),
+            VERSION if bytes[40..56] == [0; 16] => return Err(FormatError::Field("version")),
             VERSION => (WINDOWS_AT, [word(bytes, 40), word(bytes, 48)]),
             _ => return Err(FormatError::Version { needs: version }),
         };

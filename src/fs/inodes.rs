@@ -107,6 +107,12 @@ impl Inodes {
         Ok((entry.place.clone(), others))
     }
 
+    /// Whether the last name of `ino` was removed.
+    pub fn is_gone(&self, ino: u64) -> bool {
+        self.shard(ino)
+            .is_ok_and(|shard| shard.known.get(&ino).is_some_and(|known| known.gone))
+    }
+
     /// The directory in which `ino` was last seen.
     pub fn parent(&self, ino: u64) -> Result<u64> {
         let shard = self.shard(ino)?;

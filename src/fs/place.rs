@@ -6,6 +6,7 @@ use crate::fs::files::OpenFile;
 use crate::fs::inodes::ROOT;
 use crate::store::Change;
 use crate::store::backing::Backing;
+use crate::store::change::FilePlace;
 
 /// Deeper paths are not stored: recovery then searches.
 const DEEPEST: usize = 4096;
@@ -14,8 +15,14 @@ impl<B: Backing> Fs<B> {
     /// Begins a change of the file `ino`.
     pub(super) fn change_of(&self, ino: u64) -> Change<'_, B> {
         self.volume.change().at(Box::new(move || {
-            let (place, _) = self.inodes.places(ino).ok()?;
+            let Ok((place, _)) = self.inodes.places(ino) else {
+                return match self.inodes.is_gone(ino) {
+                    true => FilePlace::Removed,
+                    false => FilePlace::Unknown,
+                };
+            };
             self.stored_path(place.parent, Some(&place.name))
+                .map_or(FilePlace::Unknown, FilePlace::Path)
         }))
     }
 

@@ -10,14 +10,16 @@ use crate::store::error::Result;
 use crate::store::journal::{Entry, Journal, Ticket};
 use crate::store::volume::Volume;
 
-/// Tells where a file is: the path of its entry in stored names. `None` if it has no name any more.
-pub type PlaceOf<'a> = Box<dyn Fn() -> Option<Vec<u8>> + 'a>;
+/// Tells where a file is.
+pub type PlaceOf<'a> = Box<dyn Fn() -> FilePlace + 'a>;
 
 /// What is known of the place of a file.
 #[derive(Debug)]
-pub(super) enum FilePlace {
+pub enum FilePlace {
     Unknown,
+    /// Its last name was removed.
     Removed,
+    /// The path of its entry in stored names.
     Path(Vec<u8>),
 }
 
@@ -53,10 +55,9 @@ impl<'a, B: Backing> Change<'a, B> {
 
     /// Where the file is: for its first group in a turn.
     pub(super) fn place(&self) -> FilePlace {
-        match &self.place {
-            None => FilePlace::Unknown,
-            Some(place) => place().map_or(FilePlace::Removed, FilePlace::Path),
-        }
+        self.place
+            .as_ref()
+            .map_or(FilePlace::Unknown, |place| place())
     }
 
     /// The turn, 0 where there is no journal.
@@ -74,8 +75,8 @@ impl<'a, B: Backing> Change<'a, B> {
         &self,
         seq: WriteSeq,
         file: Option<FileId>,
-        records: Vec<Record>,
-        data: Vec<u8>,
+        records: &[Record],
+        data: &[u8],
     ) -> Result<Ticket> {
         let journal = self.journal().expect("asked for before");
         let entry = Entry {
@@ -90,7 +91,7 @@ impl<'a, B: Backing> Change<'a, B> {
     /// Appends a record about directories, if there is a journal.
     pub fn note(&self, record: Record) -> Result<()> {
         if self.journal().is_some() {
-            self.append(self.volume.next_seq()?, None, vec![record], Vec::new())?;
+            self.append(self.volume.next_seq()?, None, &[record], &[])?;
         }
         Ok(())
     }
@@ -106,7 +107,7 @@ impl<'a, B: Backing> Change<'a, B> {
         // A directory without a name takes its files with it.
         let Some(path) = path() else { return Ok(()) };
         let record = Record::Cover { ino: dir, path };
-        let ticket = self.append(self.volume.next_seq()?, None, vec![record], Vec::new())?;
+        let ticket = self.append(self.volume.next_seq()?, None, &[record], &[])?;
         self.volume.commit(ticket)?;
         journal.marks.cover(dir, self.turn());
         Ok(())

@@ -99,7 +99,7 @@ pub enum VolumeError {
     /// The journal cannot be read.
     Recovery(Error),
     /// Files of the journal could not be read or written: the volume must not be written to before that is mended.
-    Unrecovered(Report),
+    Unrecovered(Box<Report>),
     Io {
         what: &'static str,
         source: io::Error,
@@ -378,7 +378,7 @@ impl<B: Backing> Volume<B> {
                 at: superblock::now_ns(),
             };
             if !recovery.is_complete() {
-                return Err(VolumeError::Unrecovered(recovery.report));
+                return Err(VolumeError::Unrecovered(Box::new(recovery.report)));
             }
             if header.incompatible & INCOMPATIBLE_JOURNAL != 0 {
                 sequencer.retire(&backing, &keys, &ended).map_err(fail)?;

@@ -647,6 +647,12 @@ impl Run<'_> {
         }
         self.driver.reopen();
     }
+
+    /// The daemon dies: nothing that it acknowledged may be lost.
+    fn kill(&mut self) {
+        self.handles.clear();
+        self.driver.kill();
+    }
 }
 
 fn run(seed: u64, (cipher, chunk): (wardfs::crypto::Cipher, u32)) {
@@ -665,6 +671,13 @@ fn run(seed: u64, (cipher, chunk): (wardfs::crypto::Cipher, u32)) {
         // Printed only when the test fails: then the last line is what was done before.
         println!("seed {seed} {cipher} {chunk} operation {i}: {}", run.step());
         if i % 250 == 249 {
+            run.compare();
+        }
+        if run.random.one_in(40) {
+            run.driver.fs().checkpoint().expect("room");
+        }
+        if run.random.one_in(60) {
+            run.kill();
             run.compare();
         }
         if i % 500 == 499 {

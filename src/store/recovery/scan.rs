@@ -99,7 +99,7 @@ impl<B: Backing> Segments<B> {
                 scanned.log.add(&group, turn.segment, data_at);
                 scanned.groups += 1;
                 index += 1;
-                at += header.len() as u64;
+                at += header.group_len() as u64;
                 if index.is_multiple_of(4096) {
                     progress(at);
                 }
@@ -144,7 +144,7 @@ impl<'a, B: Backing> Window<'a, B> {
         let Ok(header) = GroupHeader::decode(bytes) else {
             return Ok(None);
         };
-        let Some(bytes) = self.piece(at, header.len())? else {
+        let Some(bytes) = self.piece(at, header.group_len())? else {
             return Ok(None);
         };
         Ok(Group::decode(bytes, key).ok().map(|group| (group, header)))
