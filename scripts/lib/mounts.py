@@ -1,12 +1,13 @@
 """Directories to work in: a plain one, or a vault of an encrypted filesystem and its mount.
 
-Shared by scripts/bench, scripts/pjdfstest and scripts/fsx. A system is named as on the command line:
+Shared by scripts/bench, scripts/pjdfstest, scripts/fsx, scripts/crash-real and scripts/crash-copies. A system is named as on the command line:
 NAME[@PROGRAM][+MOUNT-OPTION...], for example wardfs, wardfs-xchacha+nowriteback+acl or wardfs@/tmp/old/wardfs.
 Every daemon runs in the foreground as a child of this process, so that its processor time and memory are known
 and none is left behind.
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -47,8 +48,19 @@ class System:
         if name and not shutil.which(name):
             raise Unusable(f"{name} is not installed" + (f" (apt-get install {cls.package})" if cls.package else ""))
 
+    def lie_in(self, directory):
+        """Puts what is stored into another directory than `home`."""
+        self.root = Path(directory) / "plain"
+
     def create(self):
+        self.make_places()
+        self.init()
+
+    def make_places(self):
         self.root.mkdir(parents=True)
+
+    def init(self):
+        pass
 
     def mount(self):
         pass
@@ -58,6 +70,9 @@ class System:
 
     def abort(self):
         """Ends all requests that are under way."""
+
+    def die(self):
+        """kill -9 of the daemon, and what is left of its mount taken away."""
 
     def said(self):
         """The end of the daemon's log."""
@@ -112,13 +127,15 @@ class Mounted(System):
     def backing(self):
         return self.vault
 
-    def create(self):
+    def lie_in(self, directory):
+        self.vault = Path(directory) / "vault"
+
+    def make_places(self):
         self.home.mkdir(parents=True, exist_ok=True)
         self.vault.mkdir()
         self.root.mkdir()
         self.secret.write_text(PASSPHRASE + "\n")
         self.secret.chmod(0o600)
-        self.init()
 
     def init(self):
         raise NotImplementedError
@@ -177,6 +194,13 @@ class Mounted(System):
                 self.daemon.wait()
             self.daemon = self.pid = None
 
+    def die(self):
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+            self.daemon = self.pid = None
+        self.abort()
+
     def said(self):
         return self.log.read_text(errors="replace")[-2000:]
 
@@ -210,6 +234,23 @@ class Wardfs(Mounted):
     def serve(self):
         options = ["-o", ",".join(self.options)] if self.options else []
         return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *options]
+
+
+class WardfsCopy(Wardfs):
+    """A copy of a vault that was made while that was mounted."""
+
+    def serve(self):
+        return [*super().serve(), "--copy", "--json"]
+
+    def ready(self):
+        return self.recovered() is not None
+
+    def recovered(self):
+        """What the mount said that it had found, as `wardfs mount --json` prints it; None if it has not said it yet."""
+        text = self.log.read_text(errors="replace")
+        with contextlib.suppress(ValueError):
+            return json.JSONDecoder().raw_decode(text, text.index("{"))[0]["recovered"]
+        return None
 
 
 class WardfsXChaCha(Wardfs):
@@ -324,3 +365,12 @@ def become_root(why):
         raise Unusable(f"root is needed {why}")
     environment = [f"{name}={os.environ[name]}" for name in ("PATH", "CARGO_TARGET_DIR", "CARGO_HOME") if name in os.environ]
     os.execvp("sudo", ["sudo", "env", *environment, *sys.argv])
+
+
+def own_namespaces():
+    """Starts the program again where its mounts, processes and shared memory are its own, and end with it."""
+    if os.environ.get("WARDFS_OWN_NAMESPACES"):
+        return
+    os.environ["WARDFS_OWN_NAMESPACES"] = "1"
+    spaces = ["--mount", "--propagation", "private", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    os.execvp("unshare", ["unshare", *spaces, sys.executable, *sys.argv])
