@@ -88,7 +88,7 @@ impl<B: Backing> Fs<B> {
                 self.make_path_durable(other.parent)?;
             }
         }
-        Ok(file.data.sync(self.change_of(file.ino), what)?)
+        Ok(file.data.sync(self.covered_change(&file)?, what)?)
     }
 
     /// Whether the kernel may hold pages of the file that were written but not sent.

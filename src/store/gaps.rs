@@ -75,6 +75,12 @@ impl Gaps {
         }
     }
 
+    /// Whether all chunks of `range` are holes for certain.
+    pub fn has_all(&self, range: ChunkRange) -> bool {
+        let around = self.ranges.range(..=range.first.0).next_back();
+        !self.overflowed && around.is_some_and(|(_, last)| *last >= range.last.0)
+    }
+
     /// Whether chunk `no` is a hole that is known here.
     pub fn contains(&self, no: ChunkNo) -> bool {
         self.overflowed
@@ -117,6 +123,9 @@ mod tests {
             }
             for n in 0..70 {
                 assert_eq!(gaps.contains(ChunkNo(n)), model.contains(&n), "chunk {n}");
+                let all = (n..n + 3).all(|n| model.contains(&n));
+                // Neighbouring ranges are not joined: what is said of them may be too little, never too much.
+                assert!(all || !gaps.has_all(range(n, n + 2)), "chunk {n}");
             }
             assert_eq!(gaps.is_empty(), model.is_empty());
         }

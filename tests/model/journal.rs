@@ -44,7 +44,8 @@ fn new_data_is_written_once_and_synced_by_one_flush_of_the_file() {
     }
     lab.watch.take();
     driver.fs().fsync(handle.1, Sync::Data).expect("room");
-    assert_eq!(lab.watch.take(), "sync*1");
+    let calls = lab.watch.take();
+    assert!(calls.contains(" sync*1 "), "{calls}");
     let written = lab.watch.bytes_written() - before;
     let plain = 64 << 20;
     assert!(

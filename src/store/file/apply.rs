@@ -9,8 +9,18 @@ use crate::store::change::Change;
 use crate::store::error::Result;
 use crate::store::file::DataFile;
 use crate::store::file::overlay::Image;
+use crate::store::journal::Ticket;
 use crate::store::range_lock::ChunkRange;
 use crate::store::volume::Volume;
+
+/// What has to hold of images before they overwrite anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Images {
+    /// They are durable in the journal.
+    Committed,
+    /// Nothing of the file has to survive a power cut yet.
+    OfNewFile,
+}
 
 /// Images are written in runs of at most so many bytes and one chunk.
 const RUN: usize = 1 << 20;
@@ -23,15 +33,28 @@ impl<B: Backing> DataFile<B> {
         self.settle(&change)?;
         let volume = change.volume;
         let (direct, ticket) = {
-            // Writes that are under way end first: from here on these chunks are only changed through the journal.
+            // Writes that are under way end first: from here on these chunks must survive.
             let _quiet = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
+            let is_new = {
+                let mut state = self.state();
+                state.turn_state(change.turn());
+                state.stable_end.is_none()
+            };
+            if is_new {
+                // All of it gets into the file by one flush, also what is in the journal in case this process dies.
+                self.apply_images(volume, Images::OfNewFile, &self.lock_applying())?;
+            }
             let mut state = self.state();
-            state.turn_state(change.turn());
             if !state.fresh {
                 state.stable_end = Some(state.size);
             }
             let direct = std::mem::replace(&mut state.direct, change.journal().is_none());
-            (direct, state.ticket)
+            let ticket = if is_new {
+                Ticket::default()
+            } else {
+                state.ticket
+            };
+            (direct, ticket)
         };
         drop(change);
         if direct && let Err(e) = volume.backing().sync(self.backing_file(), what) {
@@ -72,9 +95,14 @@ impl<B: Backing> DataFile<B> {
         self.applying.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn apply_alone(
+    pub(super) fn apply_alone(&self, volume: &Volume<B>, alone: &MutexGuard<'_, ()>) -> Result<()> {
+        self.apply_images(volume, Images::Committed, alone)
+    }
+
+    fn apply_images(
         &self,
         volume: &Volume<B>,
+        images_are: Images,
         _alone: &MutexGuard<'_, ()>,
     ) -> Result<()> {
         let Some(journal) = volume.journal() else {
@@ -92,7 +120,9 @@ impl<B: Backing> DataFile<B> {
                 state.cut_pending,
             )
         };
-        volume.commit(ticket)?;
+        if images_are == Images::Committed {
+            volume.commit(ticket)?;
+        }
         self.keep_mtime(volume, || {
             self.put_images(volume, &images)?;
             if cut { self.cut(volume, size) } else { Ok(()) }

@@ -17,11 +17,11 @@ impl<B: Backing> DataFile<B> {
         let geometry = volume.geometry();
         let end = off + stored.len() as u64;
         // First the images: what leaves the overlay from here on is in the backing file already.
-        let (cover, home, size) = {
+        let (cover, home, size, is_cut) = {
             let state = self.state();
             let last = geometry.chunk_at_stored(end.saturating_sub(1));
             let cover = state.overlay.range(geometry.chunk_at_stored(off), last);
-            (cover, state.home_end, state.size)
+            (cover, state.home_end, state.size, !state.cut_pending)
         };
         let covers_all = |image: &[u8]| {
             off >= HEADER_LEN as u64
@@ -42,8 +42,10 @@ impl<B: Backing> DataFile<B> {
         if home >= size && (cover.is_empty() || got < there) {
             return Ok(got);
         }
-        if home < size {
-            // The backing file is yet to grow: what it lacks are holes and images.
+        // The backing file is yet to grow: what it lacks are holes and images.
+        got = got.min(there);
+        if !is_cut {
+            // It was to be cut before, and has something there that is gone.
             let known = geometry.stored_size(home).saturating_sub(off);
             got = got.min(known.min(there as u64) as usize);
         }
@@ -83,7 +85,7 @@ impl<B: Backing> DataFile<B> {
         Ok(())
     }
 
-    /// Replaces one chunk: through the journal if it is stable, else straight.
+    /// Replaces one chunk: straight in a file of which nothing is stored yet, else through the journal.
     pub(super) fn put_chunk(
         &self,
         change: &Change<'_, B>,
@@ -91,7 +93,7 @@ impl<B: Backing> DataFile<B> {
         plain: &[u8],
         flags: ChunkFlags,
     ) -> Result<()> {
-        match self.is_stable(change, no, no) {
+        match self.is_journaled(change) {
             true => self.journal_chunk(change, no, plain, flags),
             false => self.put_straight(change, no, plain, flags),
         }
@@ -131,18 +133,9 @@ impl<B: Backing> DataFile<B> {
         Ok(())
     }
 
-    /// Whether any of the chunks `first..=last` must only be changed through the journal.
-    pub(super) fn is_stable(&self, change: &Change<'_, B>, first: ChunkNo, last: ChunkNo) -> bool {
-        if change.journal().is_none() {
-            return false;
-        }
-        let geometry = change.volume.geometry();
-        let mut state = self.state();
-        state.turn_state(change.turn());
-        let stable = |end| first <= geometry.last_chunk(end);
-        state.stable_end.is_some_and(stable)
-            || state.overlay.meets(first, last)
-            || state.cut_pending
+    /// Whether what the file has is only changed through the journal.
+    pub(super) fn is_journaled(&self, change: &Change<'_, B>) -> bool {
+        change.journal().is_some() && !self.state().fresh
     }
 
     pub(super) fn header_bytes(&self) -> [u8; HEADER_LEN] {

@@ -1,9 +1,9 @@
 //! One encrypted file, open: its keys, its size, and what is known of its last chunk and its holes.
 //!
-//! Every change keeps the file complete: whenever no call is under way, its last chunk says so (FINAL). What would
-//! overwrite stable chunks, those that must survive, goes through the journal ([`journaled`]) and lies in the [`overlay`]
-//! until it is applied ([`apply`]); everything else is written straight to the backing file ([`home`]). Names, handles and
-//! POSIX rules are not here.
+//! Every change keeps the file complete: whenever no call is under way, its last chunk says so (FINAL). What changes a
+//! chunk that the file has goes through the journal ([`journaled`]) and lies in the [`overlay`] until it is applied
+//! ([`apply`]); new chunks, at the end or in holes, are written straight to the backing file ([`home`]). Names, handles
+//! and POSIX rules are not here.
 //!
 //! Invariants:
 //! 1. `State::size` changes only under an exclusive range lock from the file's last chunk (the old or the new one,
@@ -11,7 +11,8 @@
 //! 2. A chunk is read under a shared and written under an exclusive lock on it.
 //! 3. The state lock is taken after a range lock and never held across I/O.
 //! 4. A chunk in the overlay is what the file holds; the backing file has an older one, or none. It leaves the overlay
-//!    only when the backing file has it. No chunk that is stable or in the overlay is written straight.
+//!    only when the backing file has it. A chunk that is stable, which must survive a power cut, gets there only after
+//!    its group in the journal was committed.
 //! 5. The lock of applying is taken after range locks. It is held while the backing file is overwritten or cut.
 
 mod apply;
@@ -125,8 +126,14 @@ impl State {
         }
         self.home_end = self.home_end.min(size);
         self.size = size;
-        self.stable_end = Some(size);
+        self.stable_end = self.stable_end.map(|_| size);
         self.overlay.remove(behind, ChunkNo(u64::MAX))
+    }
+
+    /// Whether chunk `no` must survive a power cut.
+    fn is_stable(&self, geometry: Geometry, no: ChunkNo) -> bool {
+        self.stable_end
+            .is_some_and(|end| no <= geometry.last_chunk(end))
     }
 
     fn is_named_in(&self, turn: u64) -> bool {

@@ -73,12 +73,10 @@ impl<B: Backing> DataFile<B> {
             }
             holes
         };
-        // A new file that is emptied has nothing to lose. Any other keeps what lies before the cut, whatever happens.
-        let straight = change.journal().is_none()
-            || (new == 0 && !self.is_stable(change, last, ChunkNo(u64::MAX)));
-        let done = match straight {
-            true => self.cut_straight(change, last, &before, kept, (size, new)),
-            false => self.cut_back(change, new, kept),
+        // What lies before the cut is kept, whatever happens.
+        let done = match self.is_journaled(change) {
+            true => self.cut_back(change, new, kept),
+            false => self.cut_straight(change, last, &before, kept, (size, new)),
         };
         let mut state = self.state();
         if let Err(e) = done {
@@ -170,8 +168,8 @@ impl<B: Backing> DataFile<B> {
             false => vec![0; geometry.chunk_len(new_last, new)],
         };
         let outgrown = (old_last != new_last && !was_fresh).then_some((old_last, &plain[..]));
-        let stable = self.is_stable(change, old_last, new_last);
-        let done = match stable {
+        let journaled = self.is_journaled(change);
+        let done = match journaled {
             true => self.grow_journaled(change, new, outgrown, (new_last, &last)),
             false => self.grow_straight(change, outgrown, (new_last, &last)),
         };
@@ -179,14 +177,14 @@ impl<B: Backing> DataFile<B> {
             self.state()
                 .gaps
                 .remove(ChunkRange::from(ChunkNo(gap_from)));
-            if !stable {
+            if !journaled {
                 let restored = self.put_last(change, old_last, &old_plain, false);
                 self.cut(volume, size).and(restored)?;
             }
             return Err(e);
         }
         let mut state = self.state();
-        if !stable {
+        if !journaled {
             state.home_end = new;
         }
         state.size = new;
@@ -194,7 +192,6 @@ impl<B: Backing> DataFile<B> {
         Ok(())
     }
 
-    /// The outgrown chunk comes first: should this process be killed in between, the file ends with a whole chunk.
     fn grow_straight(
         &self,
         change: &Change<'_, B>,
@@ -267,7 +264,7 @@ impl<B: Backing> DataFile<B> {
                 zeroed
             }
         };
-        match self.is_stable(change, geometry.chunk_of(off), last) {
+        match self.is_journaled(change) {
             true => self.clear_journaled(change, how, zeroed, holes),
             false => self.clear_straight(change, how, zeroed, holes),
         }

@@ -15,7 +15,7 @@ use crate::store::file::{DataFile, Last, State, Tail};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
 use crate::store::volume::Volume;
 
-/// Growth by more than this is written straight behind the stable chunks: it would only be written twice.
+/// Growth by more than this is written straight behind what is there: it would only be written twice.
 const JOURNALED_GROWTH: u64 = 64 << 10;
 
 /// Where a write went.
@@ -111,6 +111,17 @@ impl Placed {
     }
 }
 
+/// The ways of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// In place.
+    Straight,
+    /// Through the journal.
+    Journal,
+    /// What is there through the journal, what is added in place.
+    Behind,
+}
+
 /// What a write brings, and what it needs to know of the file's end.
 #[derive(Debug, Clone, Copy)]
 struct Write<'a> {
@@ -175,19 +186,14 @@ impl<B: Backing> DataFile<B> {
             old_last_plain: old_last_plain.as_deref(),
             final_flags,
         };
-        let route = match self.is_stable(change, p.lowest(), p.last) {
-            true => Route::Journal,
-            false => Route::Straight,
-        };
-        let written = match route {
-            Route::Straight => self.put_straight_write(change, &p, &write),
-            Route::Journal if !p.extends() || p.grows_little() => {
-                self.put_journaled(change, &p, &write)
-            }
-            Route::Journal => self.put_behind_stable(change, &p, &write),
+        let way = self.way(change, &p);
+        let written = match way {
+            Way::Straight => self.put_straight_write(change, &p, &write),
+            Way::Journal => self.put_journaled(change, &p, &write),
+            Way::Behind => self.put_behind(change, &p, &write),
         };
         if let Err(e) = written {
-            self.undo(change, &p, route, old_last_plain.as_deref());
+            self.undo(change, &p, way, old_last_plain.as_deref());
             return Err(e);
         }
         let mut state = self.state();
@@ -196,7 +202,7 @@ impl<B: Backing> DataFile<B> {
         if p.extends() {
             state.size = p.new_size;
             state.fresh = false;
-            if route == Route::Straight {
+            if way == Way::Straight {
                 state.home_end = p.new_size;
             }
         }
@@ -206,7 +212,34 @@ impl<B: Backing> DataFile<B> {
             });
             state.tail = new_tail(state.tail.take(), &p, data);
         }
-        Ok(route)
+        Ok(match way {
+            Way::Journal => Route::Journal,
+            Way::Straight | Way::Behind => Route::Straight,
+        })
+    }
+
+    /// Which way a write goes. What has been acknowledged is never overwritten in place: not even the death of this
+    /// process in the middle of it may lose that.
+    fn way(&self, change: &Change<'_, B>, p: &Placed) -> Way {
+        if change.journal().is_none() || p.fresh {
+            return Way::Straight;
+        }
+        let mut state = self.state();
+        state.turn_state(change.turn());
+        let untouched = state.gaps.has_all(ChunkRange::new(p.first, p.last))
+            && !state.is_stable(p.geometry, p.first)
+            && !state.overlay.meets(p.first, p.last)
+            && !state.cut_pending;
+        if untouched && !p.extends() {
+            return Way::Straight;
+        }
+        // New chunks at the end of a file that was never synced are not worth being written twice, however few.
+        let only_grows = p.first > p.old_last && !state.is_stable(p.geometry, p.old_last);
+        let little = p.grows_little() && !only_grows;
+        match p.extends() && !little && !state.cut_pending {
+            true => Way::Behind,
+            false => Way::Journal,
+        }
     }
 
     /// All of it as one group in the journal.
@@ -228,19 +261,14 @@ impl<B: Backing> DataFile<B> {
         self.put_batch(change, batch).map(drop)
     }
 
-    /// The stable chunks that it changes go through the journal, which says that the file grows; what is added is written
-    /// straight behind them, once that is durable.
-    fn put_behind_stable(
-        &self,
-        change: &Change<'_, B>,
-        p: &Placed,
-        write: &Write<'_>,
-    ) -> Result<()> {
+    /// The chunks that it changes go through the journal, which says that the file grows; what is added is written straight
+    /// behind them. If they are stable, that has to be durable first.
+    fn put_behind(&self, change: &Change<'_, B>, p: &Placed, write: &Write<'_>) -> Result<()> {
         let volume = change.volume;
         let geometry = p.geometry;
         let border = geometry.plain_start(ChunkNo(p.old_last.0 + 1));
         let seq = volume.next_seq()?;
-        let stable = if p.off < border {
+        let changed = if p.off < border {
             let part = p.before(border);
             let data = &write.data[..(part.end - part.off) as usize];
             let write = Write { data, ..*write };
@@ -249,11 +277,14 @@ impl<B: Backing> DataFile<B> {
             self.seal_outgrown(change, p.old_last, write, seq)?
         };
         let batch = self
-            .batch_runs(change, seq, &[stable])
+            .batch_runs(change, seq, &[changed])
             .event(Record::Extends { stable: p.size });
         let ticket = self.put_batch(change, batch)?;
+        let is_stable = self.state().is_stable(geometry, p.old_last);
         let added = || {
-            volume.commit(ticket)?;
+            if is_stable {
+                volume.commit(ticket)?;
+            }
             let off = p.off.max(border);
             let first = geometry.chunk_of(off);
             let data = &write.data[(off - p.off) as usize..];
@@ -299,8 +330,7 @@ impl<B: Backing> DataFile<B> {
         Ok(())
     }
 
-    /// Seals everything that changes. What is outgrown comes first: should this process be killed in between, the file
-    /// ends with a whole chunk.
+    /// Seals everything that changes, the chunk that is outgrown first.
     fn seal_write(
         &self,
         change: &Change<'_, B>,
@@ -400,17 +430,17 @@ impl<B: Backing> DataFile<B> {
     }
 
     /// Gives a file that could not be extended its old end back. Its blocks are still there, so this needs no space.
-    fn undo(&self, change: &Change<'_, B>, p: &Placed, route: Route, old_last: Option<&[u8]>) {
+    fn undo(&self, change: &Change<'_, B>, p: &Placed, way: Way, old_last: Option<&[u8]>) {
         if !p.extends() {
             return;
         }
         self.state()
             .gaps
             .remove(ChunkRange::from(ChunkNo(p.old_last.0 + 1)));
-        let undone = match (route, old_last) {
-            // What is not in the journal has not happened.
-            (Route::Journal, _) => Ok(()),
-            (Route::Straight, None) => {
+        let undone = match (way, old_last) {
+            // What is not in the journal has not happened, and who writes behind it has tidied up.
+            (Way::Journal | Way::Behind, _) => Ok(()),
+            (Way::Straight, None) => {
                 self.state().gaps = Default::default();
                 change
                     .volume
@@ -418,7 +448,7 @@ impl<B: Backing> DataFile<B> {
                     .set_len(self.backing_file(), 0)
                     .map_err(Error::from)
             }
-            (Route::Straight, Some(plain)) => self
+            (Way::Straight, Some(plain)) => self
                 .put_last(change, p.old_last, plain, false)
                 .and_then(|()| self.cut(change.volume, p.size)),
         };

@@ -307,6 +307,8 @@ impl<S: Stored> Builder<'_, S> {
             .is_some_and(|e| Some(e.seq) == of_first);
         let beyond = base.div_ceil(size).max(first_is_told.into());
         let mut cut = None;
+        // The first chunk that is not whole.
+        let mut torn = None;
         // The chunk before is judged too: it may say that nothing follows, also since an earlier recovery.
         let mut no = self.direct_from.min(beyond).saturating_sub(1);
         let mut good_through = beyond;
@@ -316,7 +318,7 @@ impl<S: Stored> Builder<'_, S> {
             }
             match self.judge(no)? {
                 Found::Data { flags, len, .. } if flags.is_final => {
-                    let first = [self.holes.low, self.holes.high]
+                    let first = [self.holes.low, self.holes.high, torn]
                         .into_iter()
                         .flatten()
                         .min();
@@ -329,7 +331,7 @@ impl<S: Stored> Builder<'_, S> {
                 }
                 Found::Data { len, .. } if (len as u64) < size => {
                     good_through = no;
-                    if self.holes.high.is_none() {
+                    if self.holes.high.is_none() && torn.is_none() {
                         return Ok(Ending::Cut(no * size + len as u64));
                     }
                     break;
@@ -345,9 +347,12 @@ impl<S: Stored> Builder<'_, S> {
                     no += 1;
                 }
                 Found::Bad(_) if no < self.direct_from => no += 1,
+                // A hole that was being filled, if a last chunk follows that knows of holes; else the end.
                 Found::Bad(_) => {
-                    cut = Some(no);
-                    break;
+                    torn.get_or_insert(no);
+                    self.holes.any.get_or_insert(no);
+                    self.view.add_hole(no);
+                    no += 1;
                 }
                 Found::Hole(death) => {
                     self.note_hole(no, death, beyond);
@@ -356,7 +361,8 @@ impl<S: Stored> Builder<'_, S> {
             }
         }
         let cut = cut.unwrap_or(good_through);
-        let cut = self.holes.high.map_or(cut, |h| cut.min(h));
+        let lost = [self.holes.high, torn].into_iter().flatten().min();
+        let cut = lost.map_or(cut, |lost| cut.min(lost));
         Ok(Ending::Cut(match cut == beyond {
             true => base,
             false => cut * size,
