@@ -98,11 +98,7 @@ pub fn run(args: &CheckArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
         None => None,
     };
     let (lock, state) = lock(&vault, args.repair)?;
-    let traces = match args.repair {
-        true => Traces::Leave,
-        false => Traces::None,
-    };
-    let Unlocked { locked, opened, .. } = closed.open_leaving(traces, &args.unlock)?.unlocked;
+    let Unlocked { locked, opened, .. } = closed.open_leaving(Traces::None, &args.unlock)?.unlocked;
     let keys = Arc::new(opened.keys);
     // Each level of the tree needs some descriptors.
     if let Err(e) = raise_open_file_limit() {

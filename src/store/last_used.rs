@@ -9,13 +9,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::crypto::rand;
 use crate::format::slot::MAX_SLOTS;
-use crate::store::layout::{self, LAST_USED, TMP_DIR};
+use crate::store::backing::{Backing, RenameMode};
+use crate::store::disk::{Atime, Disk};
+use crate::store::layout::{self, LAST_USED, META_DIR, TMP_DIR};
 
 /// No valid note is longer: an id has 10 digits and a time 20.
 const LONGEST: u64 = 4096;
@@ -75,20 +77,22 @@ impl LastUsed {
     }
 
     fn write(&self, vault: &Path) -> io::Result<()> {
-        let meta = layout::meta(vault);
+        // From directory to directory: none of them may lead out of the vault.
+        let disk = Disk::open(vault, Atime::Keep)?;
+        let meta = disk.open_dir(&disk.root()?, META_DIR.as_bytes())?;
+        let tmp = disk.open_dir(&meta, TMP_DIR.as_bytes())?;
         let number = u64::from_le_bytes(rand::array());
-        let temporary = meta
-            .join(TMP_DIR)
-            .join(format!("{LAST_USED}.{number:016x}"));
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .and_then(|mut file| file.write_all(self.text().as_bytes()))
-            .and_then(|()| fs::rename(&temporary, meta.join(LAST_USED)));
+        let temporary = format!("{LAST_USED}.{number:016x}");
+        let file = disk.create(&tmp, temporary.as_bytes(), 0o600)?;
+        let written = disk
+            .write_at(&file, self.text().as_bytes(), 0)
+            .map_err(|(_, e)| e)
+            .and_then(|()| {
+                let (from, to) = ((&tmp, temporary.as_bytes()), (&meta, LAST_USED.as_bytes()));
+                disk.rename(from, to, RenameMode::Replace)
+            });
         if written.is_err() {
-            let _ = fs::remove_file(&temporary);
+            let _ = disk.unlink(&tmp, temporary.as_bytes());
         }
         written
     }

@@ -68,7 +68,7 @@ pub struct Env<'a, B: Backing> {
     pub keys: &'a Arc<VolumeKeys>,
     pub cipher: Cipher,
     pub log2_chunk: u8,
-    /// As it was on the disk before this mount wrote it. Without one nothing is recovered.
+    /// As it was on the disk before this mount wrote it; `None` if it is lost.
     pub found: Option<&'a Superblock>,
     pub origin: Origin,
     /// Numbers for chunks that are sealed anew; `None` if nothing may be written.
@@ -100,7 +100,7 @@ impl Recovery {
     /// Whether every file was brought to what it should hold. If not, the turns must not be called done with, and the
     /// volume must not be written to: mount it read-only, with the views.
     pub fn is_complete(&self) -> bool {
-        self.report.failed.is_empty() && !self.report.no_superblock
+        self.report.failed.is_empty()
     }
 }
 
@@ -110,10 +110,15 @@ impl Recovery {
 /// The journal or the tree cannot be read at all. Nothing is lost: try again.
 pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
     let began = Instant::now();
-    let Some(found) = env.found else {
-        return Ok(without_superblock(env)?);
-    };
     let segments = Segments::open(env.backing, env.journal)?;
+    let stand_in = match env.found {
+        Some(_) => None,
+        None => stand_in(env, &segments)?,
+    };
+    let Some(found) = env.found.or(stand_in.as_ref()) else {
+        // There never was a journal.
+        return Ok(Recovery::default());
+    };
     let key = env.keys.journal_mac_key();
     let scanned = segments.scan(env.backing, key, (found, env.origin), &|bytes| {
         (env.progress)(Progress::Reading { bytes })
@@ -150,6 +155,7 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         reseal_with: found.seq_high_water,
         report: Report {
             groups: scanned.groups,
+            no_superblock: stand_in.is_some(),
             ..Report::default()
         },
         views: HashMap::new(),
@@ -177,23 +183,20 @@ fn geometry<B: Backing>(env: &Env<'_, B>) -> Result<Geometry> {
     Geometry::new(env.log2_chunk).ok_or(Error::Invalid)
 }
 
-/// Which groups count cannot be told then; only that their turns must not come again.
-fn without_superblock<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
-    let segments = Segments::open(env.backing, env.journal)?;
-    let none = Superblock {
-        retired_turn: u64::MAX,
+/// Stands for a superblock that is lost: the last two turns count, which is safe, for a chunk in place that is newer
+/// stays; and what was written before the oldest of them is taken to be durable.
+fn stand_in<B: Backing>(env: &Env<'_, B>, segments: &Segments<B>) -> Result<Option<Superblock>> {
+    let first = segments.first_groups(env.backing, env.keys.journal_mac_key())?;
+    let newest = first.iter().map(|(turn, _)| *turn).max().unwrap_or(0);
+    let living = first.into_iter().filter(|(turn, _)| turn + 1 >= newest);
+    let oldest = living.min_by_key(|(turn, _)| *turn);
+    Ok(oldest.map(|(turn, seq)| Superblock {
+        retired_turn: turn.saturating_sub(1),
+        retired_seq: seq,
+        seq_high_water: WriteSeq::MAX,
+        opened_at: i64::MIN / 2,
         ..Superblock::default()
-    };
-    let key = env.keys.journal_mac_key();
-    let scanned = segments.scan(env.backing, key, (&none, Origin::InPlace), &|_| {})?;
-    Ok(Recovery {
-        report: Report {
-            no_superblock: scanned.highest_turn > 0,
-            ..Report::default()
-        },
-        views: HashMap::new(),
-        last_turn: scanned.highest_turn.saturating_add(2),
-    })
+    }))
 }
 
 /// Recovery under way.

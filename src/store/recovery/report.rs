@@ -27,7 +27,7 @@ pub struct Report {
     pub gone: u64,
     /// Chunk images of the journal that do not authenticate.
     pub refused_images: u64,
-    /// There is no superblock, and so no way to tell which groups count.
+    /// There is no superblock to tell which groups are done with: all count.
     pub no_superblock: bool,
     pub milliseconds: u64,
 }
@@ -140,7 +140,8 @@ impl std::fmt::Display for Report {
         )?;
         line(
             usize::from(self.no_superblock),
-            "the superblock is missing or damaged: the journal was not replayed".to_owned(),
+            "the superblock is missing or damaged: every group of the journal was replayed"
+                .to_owned(),
         )
     }
 }

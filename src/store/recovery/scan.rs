@@ -5,6 +5,7 @@
 
 use std::io;
 
+use crate::format::ids::WriteSeq;
 use crate::format::journal::{GROUP_HEADER_LEN, Group, GroupHeader};
 use crate::format::superblock::Superblock;
 use crate::store::backing::{Backing, OpenFor, Target};
@@ -55,6 +56,16 @@ impl<B: Backing> Segments<B> {
             true => Ok(()),
             false => Err(gone().into()),
         }
+    }
+
+    /// The turn and write sequence of the first group of each segment that has one.
+    pub fn first_groups(&self, backing: &B, key: &SecretBytes<32>) -> Result<Vec<(u64, WriteSeq)>> {
+        let mut first = Vec::new();
+        for file in self.0.iter().flatten() {
+            let group = Window::new(backing, file)?.group(0, key)?;
+            first.extend(group.map(|(group, _)| (group.turn, group.seq)));
+        }
+        Ok(first)
     }
 
     /// Collects the groups that `found` does not call done with.
