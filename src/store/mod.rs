@@ -15,6 +15,7 @@ pub mod last_used;
 mod layout;
 pub mod lock;
 pub mod locked;
+mod meta;
 pub mod namespace;
 mod range_lock;
 mod superblock;
