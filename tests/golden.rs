@@ -1,7 +1,7 @@
 //! The format, pinned byte for byte: fixed keys and inputs give fixed bytes, which every later version must read.
 //!
 //! The expected values were computed by a second implementation, written from the format alone on other libraries
-//! (OpenSSL through Python's `cryptography`).
+//! (OpenSSL through Python's `cryptography`, and Python alone for the printed keys).
 
 use std::sync::Arc;
 
@@ -12,13 +12,20 @@ use wardfs::crypto::{
 };
 use wardfs::format::file::{FileHeader, HEADER_LEN};
 use wardfs::format::ids::FileId;
+use wardfs::format::ids::VolumeId;
 use wardfs::format::journal::{Group, Record};
+use wardfs::format::key_record::{KeyRecord, Opening};
 use wardfs::format::keyring::{ContentRoot, Keyring};
 use wardfs::format::slot::{Argon2Params, Kdf, SlotKind};
 use wardfs::format::superblock::Superblock;
 use wardfs::format::volume::VolumeHeader;
 use wardfs::keys::header::{remac, unlock};
-use wardfs::keys::secret::SlotSecret;
+use wardfs::keys::kind::{
+    Command, Credential, Keyfile, Kind, Recovery, Share, Shares, StoredCommand,
+};
+use wardfs::keys::printed;
+use wardfs::keys::secret::{SlotSecret, hash_keyfile};
+use wardfs::keys::slot::{SlotError, open_slot};
 use wardfs::sys::secret::{SecretBytes, SecretVec};
 
 const DIR: DirId = DirId(ascending(0xb0));
@@ -357,4 +364,111 @@ fn a_volume_header_unlocks() {
     let mac = header.mac;
     remac(&mut header, &key);
     assert_eq!(header.mac, mac);
+}
+
+const RECOVERY_KEY: &str =
+    "810MJ-4GT44-8N34Z-EJ29E-995MW-RKAEM-9X85Y-2MJKA-AHANY-CNTRV-B5D5M-PQ2X0-BSFGA";
+/// Numbers 1, 2 and 5 of a set of which three open.
+const SHARES: [&str; 3] = [
+    "NAXW3-SQ83W-05A0D-7WN1W-E0ZQ8-XFEC1-7DN5V-K26Q4-TTAM2-8WS2P-T6G6S-YBKDY-QKNH4-MJDRZ-GZ301-A0004",
+    "NAXW3-SQ83W-0BBA9-8PJRV-38TG5-2YD9P-R62Q8-MP0A6-74DMQ-3BQAX-J9N2Q-45G90-CDRR3-ZVCFJ-80A05-R0005",
+    "NAXW3-SQ83W-0PKMT-TJXRX-2KTJ1-SEQ4F-KFQPP-Z7QWN-9QQ8G-4HHJR-17BRY-TN3SJ-AQHE8-8JGV4-AZ9HQ-G000N",
+];
+
+/// Whether `kind` gives the secret that the slot of this commitment was made for. There is nothing in the slot, so that a
+/// right secret finds it tampered with.
+fn is_committed_to(kind: &dyn Kind, data: &[u8], commitment: &str) -> bool {
+    let mut slot = VolumeHeader::decode(&hex(HEADER)).expect("valid").slots[0].clone();
+    slot.kind = kind.kind();
+    slot.kdf = Kdf::HkdfSha256;
+    slot.salt = ascending(0x90);
+    slot.commitment = hex(commitment).try_into().expect("32 bytes");
+    slot.data = data.to_vec();
+    let secret = kind.open(data).expect("it has one");
+    let opened = open_slot(&slot, &VolumeId(ascending(0xa0)), &secret);
+    assert!(matches!(
+        opened,
+        Err(SlotError::Tampered | SlotError::WrongSecret)
+    ));
+    matches!(opened, Err(SlotError::Tampered))
+}
+
+#[test]
+fn a_recovery_key_and_shares_of_the_same_bytes() {
+    let key: [u8; 32] = ascending(0x40);
+    assert_eq!(printed::encode(&key).as_bytes(), RECOVERY_KEY.as_bytes());
+    let recovery = Recovery::typed(RECOVERY_KEY.as_bytes()).expect("no typo");
+    assert!(is_committed_to(
+        &recovery,
+        &[],
+        "de5be297118b9616e11ac7c07c5b6d4bb2f0c672730240f361a70a5b40188688"
+    ));
+    let typed = |text: &&str| Share::typed(text.as_bytes()).expect("no typo");
+    let shares = Shares {
+        new: None,
+        given: SHARES.iter().map(typed).collect(),
+    };
+    assert!(is_committed_to(
+        &shares,
+        &[0xaa, 0xbb, 0xcc, 0xdd, 3, 5],
+        "1ccef3ff903662568119d8e956b036386c3b35e78c9841ee03d98c846e84b6d5"
+    ));
+}
+
+#[test]
+fn several_keyfiles() {
+    let hashes = ["third", "first", "second"];
+    let hashes = hashes.map(|text| hash_keyfile(&mut text.as_bytes()).expect("bytes"));
+    let keyfiles = Keyfile::new(hashes.into()).expect("different ones");
+    assert!(is_committed_to(
+        &keyfiles,
+        &[],
+        "06ad50a2860fa64c7ac861fea57785410de658949223a383b03c8a817a828597"
+    ));
+}
+
+#[test]
+fn the_output_of_a_command() {
+    let data = b"\x3c\x00\x02\x09\x00/bin/echo\x09\x00two words";
+    let stored = StoredCommand::decode(data).expect("valid");
+    assert_eq!(stored.argv, ["/bin/echo", "two words"]);
+    assert_eq!(stored.encode(), data);
+    let command = Command {
+        new: None,
+        permitted: vec![stored.argv],
+    };
+    assert!(is_committed_to(
+        &command,
+        data,
+        "8c533127aacbb36e564afa96703eb1cbfe7796422e568c446ee50e5b8638bd6b"
+    ));
+}
+
+#[test]
+fn a_credential() {
+    let directory = std::env::temp_dir().join(format!("wardfs-golden-{}", std::process::id()));
+    std::fs::create_dir(&directory).expect("the name is free");
+    std::fs::write(directory.join("scans.key"), "a credential\n").expect("written");
+    let credential = Credential {
+        directory: directory.clone(),
+        name: String::new(),
+    };
+    let committed = is_committed_to(
+        &credential,
+        b"scans.key",
+        "f16c18a5281a560b4bfbf7a4b0e40bdaec907317a03840a72b6ec5765eb18c25",
+    );
+    std::fs::remove_dir_all(directory).expect("ours");
+    assert!(committed);
+}
+
+#[test]
+fn a_key_record() {
+    let bytes =
+        hex("07000000 0500000000000000 02 03000000 0900000000000000 03000000 f6ffffffffffffff");
+    let record = KeyRecord::decode(&bytes).expect("valid");
+    assert_eq!((record.next_slot, record.newest_epoch), (7, Some(5)));
+    let openings = [Opening { slot: 3, at: 9 }, Opening { slot: 3, at: -10 }];
+    assert_eq!(record.openings, openings);
+    assert_eq!(record.encode(), bytes);
 }

@@ -58,7 +58,7 @@ impl Failure {
             VolumeError::NotEmpty => Self::new(Exit::NotEmpty, format!("{dir} is not empty"))
                 .advise("A new vault needs a directory that is empty or does not exist yet."),
             VolumeError::HeaderDamaged(_) => Self::new(Exit::HeaderDamaged, format!("{dir}: {error}")).advise(
-                "Restore ~wardfs/volume from a backup of the vault. Without a whole header no passphrase can open it.",
+                "Bring it back from a backup: wardfs header restore. Without a whole header no secret can open the vault.",
             ),
             VolumeError::Recovery(_) | VolumeError::Unrecovered(_) => {
                 Self::new(Exit::Failed, format!("{dir}: {error}"))
@@ -73,7 +73,7 @@ impl Failure {
                 .advise("Name the one that the secret opens: --slot ID"),
             VolumeError::Unlock(UnlockError::NoSlotFor(_)) => Self::new(Exit::WrongSecret, format!("{dir}: {error}")),
             VolumeError::Unlock(UnlockError::Tampered) => Self::new(Exit::Tampered, format!("{dir}: {error}"))
-                .advise("Do not trust this copy of the vault; restore ~wardfs/volume from a backup."),
+                .advise("Do not trust this copy of the vault; bring its header back from a backup: wardfs header restore"),
             VolumeError::Unlock(UnlockError::Kdf(_)) => Self::new(Exit::KeyDerivation, format!("{dir}: {error}")),
             VolumeError::Unlock(UnlockError::Invalid(_)) => Self::new(Exit::Usage, format!("{dir}: {error}")),
             VolumeError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

@@ -21,9 +21,11 @@ use super::serve::Serving;
 use super::unlock::{Signals, UnlockArgs, Unlocked, Unlocker};
 use super::{info, output, place, recovered};
 use crate::crypto::VolumeKeys;
+use crate::format::slot::Slot;
 use crate::format::volume::VolumeHeader;
 use crate::fuse::options::MountOptions;
 use crate::fuse::session as fuse_session;
+use crate::keys::slots;
 use crate::store::Disk;
 use crate::store::disk::Atime;
 use crate::store::lock::{LockError, Note, VaultLock};
@@ -290,11 +292,13 @@ impl Request {
     }
 
     /// The mounted session, and the signals it will be ended by: blocked before the session starts any thread.
-    fn mount(&self) -> Result<Serving, Failure> {
+    fn mount(&self) -> Result<(Serving, Slot), Failure> {
         if let Err(e) = daemon::raise_open_file_limit() {
             log::warn!("the limit of open files stays as it is: {e}");
         }
-        let Unlocked { locked, opened, .. } = self.unlock()?;
+        let unlocked = self.unlock()?;
+        let slot = unlocked.slot().clone();
+        let Unlocked { locked, opened, .. } = unlocked;
         if locked.used_backup() {
             warn("the first copy of the volume header is damaged; the second one was used");
         }
@@ -311,15 +315,18 @@ impl Request {
             let printed = recovered::print_mounted(serving.volume(), &self.vault, &self.mountpoint);
             printed.inspect_err(|_| serving.give_up())?;
         }
-        Ok(serving)
+        Ok((serving, slot))
     }
 
-    fn log_mounted(&self) {
+    fn log_mounted(&self, slot: &Slot) {
         log::info!(
             "mounted {} on {}",
             self.vault.display(),
             self.mountpoint.display()
         );
+        if slots::breaks_glass(slot.kind) {
+            log::warn!("it was opened with the shares of key slot {}", slot.id);
+        }
     }
 }
 
@@ -332,9 +339,9 @@ fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
     if let Some(file) = request.log_file.take() {
         logging::switch_to(Destination::File(file));
     }
-    let serving = request.mount()?;
+    let (serving, slot) = request.mount()?;
     logging::raise(request.verbosity.level(reader));
-    request.log_mounted();
+    request.log_mounted(&slot);
     if request.verbosity != Verbosity::Quiet && !request.json {
         let place = request.mountpoint.display();
         output::print(&format!(
@@ -348,8 +355,8 @@ fn serve_in_foreground(mut request: Request) -> Result<(), Failure> {
 /// The child's whole life after the fork.
 fn serve_in_background(mut request: Request, report: daemon::Report) -> Exit {
     let log_file = request.log_file.take();
-    let serving = match request.mount() {
-        Ok(serving) => serving,
+    let (serving, slot) = match request.mount() {
+        Ok(mounted) => mounted,
         Err(failure) => {
             failure.print();
             report.failed(failure.exit.number());
@@ -362,7 +369,7 @@ fn serve_in_background(mut request: Request, report: daemon::Report) -> Exit {
         log::error!("cannot go to the background: {e}");
         serving.give_up();
     }
-    request.log_mounted();
+    request.log_mounted(&slot);
     match serving.run() {
         Ok(()) => Exit::Success,
         Err(failure) => {

@@ -2,7 +2,7 @@
 //!
 //! The slot that was named, or what the options say; else the kinds that need no prompt; else one question on the
 //! terminal, whose answer is tried on all passphrase slots. What can be refused without a secret is refused by
-//! [`Unlocker::plan`].
+//! [`UnlockArgs::plan`].
 
 use std::path::{Path, PathBuf};
 

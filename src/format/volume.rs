@@ -33,7 +33,8 @@ pub const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_JOURNAL;
 /// The longest header file; what is longer need not be read.
 pub const MAX_HEADER_LEN: usize = FRAME + MAX_PAYLOAD + CHECKSUM;
 
-const MAGIC: [u8; 8] = *b"WARDFSVH";
+/// How a header begins.
+pub const MAGIC: [u8; 8] = *b"WARDFSVH";
 const FRAME: usize = 16;
 const MAX_PAYLOAD: usize = 1 << 20;
 const CHECKSUM: usize = 32;

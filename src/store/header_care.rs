@@ -1,18 +1,22 @@
 //! Looking after the volume header: its copies as they are, whether a header belongs to a vault, putting one back, and
 //! destroying it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, OFlags, fsync, unlinkat};
 
 use crate::crypto::{NameKeys, rand};
 use crate::format::FormatError;
-use crate::format::volume::{MAX_HEADER_LEN, VolumeHeader};
+use crate::format::volume::{MAGIC, MAX_HEADER_LEN, VolumeHeader};
 use crate::store::disk::{Atime, Disk};
 use crate::store::header;
 use crate::store::layout::{self, HEADER, HEADER_BACKUP, LAST_USED, TMP_DIR};
 use crate::store::locked::HeaderLock;
+use crate::store::meta;
 use crate::store::volume::{Locked, VolumeError};
 
 /// One copy as found.
@@ -38,20 +42,18 @@ impl Copy {
 pub fn copies(vault: &Path) -> [Copy; 2] {
     [HEADER, HEADER_BACKUP].map(|name| {
         let path = layout::meta(vault).join(name);
-        let bytes = read_bytes(&path);
+        let file = meta::dir(vault).and_then(|dir| meta::file(&dir, name, OFlags::RDONLY, 0));
+        let bytes = file.and_then(read_all);
         Copy { path, bytes }
     })
 }
 
-/// At most as much as a header has; never from something that is no file.
+/// The bytes of a header outside a vault; at most as much as a header has.
 pub fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
+    File::open(path).and_then(read_all)
+}
+
+fn read_all(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_HEADER_LEN as u64 + 1)
         .read_to_end(&mut bytes)?;
@@ -111,41 +113,51 @@ impl Locked {
 /// Overwrites both copies and whatever is left of others, and removes them. Goes on after a failure, and then reports
 /// the first.
 pub fn destroy(vault: &Path) -> io::Result<()> {
-    let meta = layout::meta(vault);
-    let mut targets = vec![meta.join(HEADER), meta.join(HEADER_BACKUP)];
-    if let Ok(entries) = fs::read_dir(meta.join(TMP_DIR)) {
-        targets.extend(entries.flatten().map(|entry| entry.path()));
-    }
+    let dir = meta::dir(vault)?;
     let _lock = HeaderLock::acquire(vault)?;
     let mut first = Ok(());
-    for target in targets {
-        match overwrite(&target) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound && first.is_ok() => first = Err(e),
-            _ => {}
+    let mut destroy = |dir: &OwnedFd, name: &str| match overwrite(dir, name) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound && first.is_ok() => first = Err(e),
+        _ => {}
+    };
+    destroy(&dir, HEADER);
+    destroy(&dir, HEADER_BACKUP);
+    if let Ok(tmp) = meta::dir_in(&dir, TMP_DIR) {
+        for entry in Dir::read_from(&tmp)?.flatten() {
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => destroy(&tmp, name),
+            }
         }
     }
-    let _ = fs::remove_file(meta.join(LAST_USED));
-    let synced = fs::File::open(&meta).and_then(|dir| dir.sync_all());
-    first.and(synced)
+    // Only a note.
+    let _ = unlinkat(&dir, LAST_USED, AtFlags::empty());
+    first.and(Ok(fsync(&dir)?))
 }
 
-/// Random bytes, then zeros, both on the disk before the name goes.
-fn overwrite(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path)?;
-    if !file.metadata()?.is_file() {
-        return fs::remove_file(path);
+/// Random bytes, then zeros, both on the disk before the name goes. Of what is no file, or has other names too and is no
+/// header, only the name goes: it is somebody else's.
+fn overwrite(dir: &OwnedFd, name: &str) -> io::Result<()> {
+    let opened = meta::file(dir, name, OFlags::RDWR, 0);
+    if let Err(e) = &opened
+        && e.kind() == io::ErrorKind::PermissionDenied
+    {
+        return opened.map(drop);
     }
-    let length = file.metadata()?.len().min(MAX_HEADER_LEN as u64 + 1);
-    let mut noise = vec![0; length as usize];
-    rand::fill(&mut noise);
-    file.write_all_at(&noise, 0)?;
-    file.sync_all()?;
-    file.seek(SeekFrom::Start(0))?;
-    noise.fill(0);
-    file.write_all(&noise)?;
-    file.sync_all()?;
-    fs::remove_file(path)
+    if let Ok(file) = opened {
+        let metadata = file.metadata()?;
+        let mut begin = [0; MAGIC.len()];
+        let got = file.read_at(&mut begin, 0)?;
+        if metadata.nlink() == 1 || begin[..got] == MAGIC {
+            let length = metadata.len().min(MAX_HEADER_LEN as u64 + 1);
+            let mut noise = vec![0; length as usize];
+            rand::fill(&mut noise);
+            file.write_all_at(&noise, 0)?;
+            file.sync_all()?;
+            noise.fill(0);
+            file.write_all_at(&noise, 0)?;
+            file.sync_all()?;
+        }
+    }
+    Ok(unlinkat(dir, name, AtFlags::empty())?)
 }

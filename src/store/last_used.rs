@@ -8,16 +8,15 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Write};
 use std::path::Path;
+
+use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
 
 use crate::crypto::rand;
 use crate::format::slot::MAX_SLOTS;
-use crate::store::backing::{Backing, RenameMode};
-use crate::store::disk::{Atime, Disk};
-use crate::store::layout::{self, LAST_USED, META_DIR, TMP_DIR};
+use crate::store::layout::{LAST_USED, TMP_DIR};
+use crate::store::meta;
 
 /// No valid note is longer: an id has 10 digits and a time 20.
 const LONGEST: u64 = 4096;
@@ -30,18 +29,21 @@ impl LastUsed {
     /// What is known; nothing if there is no note or somebody else wrote it.
     pub fn read(vault: &Path) -> Self {
         let read = || -> io::Result<String> {
-            let file = fs::OpenOptions::new()
-                .read(true)
-                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-                .open(layout::meta(vault).join(LAST_USED))?;
+            let meta = meta::dir(vault)?;
+            // To look is no access; only the owner may say so.
+            let quietly = OFlags::RDONLY | OFlags::NOATIME;
+            let file = match meta::file(&meta, LAST_USED, quietly, 0) {
+                Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                    meta::file(&meta, LAST_USED, OFlags::RDONLY, 0)
+                }
+                other => other,
+            }?;
             let mut text = String::new();
             file.take(LONGEST).read_to_string(&mut text)?;
             Ok(text)
         };
-        read()
-            .ok()
-            .and_then(|text| Self::parse(&text))
-            .unwrap_or_default()
+        let text = read().unwrap_or_default();
+        Self::parse(&text).unwrap_or_default()
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -77,22 +79,16 @@ impl LastUsed {
     }
 
     fn write(&self, vault: &Path) -> io::Result<()> {
-        // From directory to directory: none of them may lead out of the vault.
-        let disk = Disk::open(vault, Atime::Keep)?;
-        let meta = disk.open_dir(&disk.root()?, META_DIR.as_bytes())?;
-        let tmp = disk.open_dir(&meta, TMP_DIR.as_bytes())?;
+        let meta = meta::dir(vault)?;
+        let tmp = meta::dir_in(&meta, TMP_DIR)?;
         let number = u64::from_le_bytes(rand::array());
         let temporary = format!("{LAST_USED}.{number:016x}");
-        let file = disk.create(&tmp, temporary.as_bytes(), 0o600)?;
-        let written = disk
-            .write_at(&file, self.text().as_bytes(), 0)
-            .map_err(|(_, e)| e)
-            .and_then(|()| {
-                let (from, to) = ((&tmp, temporary.as_bytes()), (&meta, LAST_USED.as_bytes()));
-                disk.rename(from, to, RenameMode::Replace)
-            });
+        let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let written = meta::file(&tmp, &temporary, create, 0o600)
+            .and_then(|mut file| file.write_all(self.text().as_bytes()))
+            .and_then(|()| Ok(renameat(&tmp, &temporary, &meta, LAST_USED)?));
         if written.is_err() {
-            let _ = disk.unlink(&tmp, temporary.as_bytes());
+            let _ = unlinkat(&tmp, &temporary, AtFlags::empty());
         }
         written
     }

@@ -3,19 +3,19 @@
 //! One process at a time reads, changes and writes: it holds the lock on `~wardfs/volume.lock`. The daemon of a mount
 //! does not care, for it reads the header only once.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::crypto::VolumeKey;
 use crate::format::volume::VolumeHeader;
 use crate::keys::header::{self as keyed, Opened, UnlockError};
 use crate::keys::secret::SlotSecret;
 use crate::store::header;
-use crate::store::layout::{self, HEADER_LOCK};
+use crate::store::layout::HEADER_LOCK;
+use crate::store::meta;
 use crate::store::volume::{Locked, VolumeError};
 
 /// Held by whoever writes the header; free again when dropped or when the process ends.
@@ -27,18 +27,15 @@ pub struct HeaderLock {
 impl HeaderLock {
     /// Waits until it is free, which takes as long as others write.
     pub fn acquire(vault: &Path) -> io::Result<Self> {
-        let path = layout::meta(vault).join(HEADER_LOCK);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("the header's lock is not a file"));
-        }
+        let dir = meta::dir(vault)?;
+        let create = OFlags::RDWR | OFlags::CREATE;
+        // Another user, such as root, may have made it; then reading is enough, but on NFS.
+        let file = match meta::file(&dir, HEADER_LOCK, create, 0o644) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                meta::file(&dir, HEADER_LOCK, OFlags::RDONLY, 0)
+            }
+            other => other,
+        }?;
         rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
         Ok(Self { _file: file })
     }

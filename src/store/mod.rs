@@ -18,6 +18,7 @@ pub mod last_used;
 mod layout;
 pub mod lock;
 pub mod locked;
+mod meta;
 pub mod namespace;
 mod path;
 mod range_lock;

@@ -214,3 +214,35 @@ fn a_vault_without_a_label_or_a_whole_header_goes_by_the_name_of_its_directory()
         run(erase.args(["--yes-destroy", "vault"])).ok();
     }
 }
+
+/// Somebody has put links into the vault that lead to files outside.
+#[test]
+fn erasing_destroys_nothing_outside_the_vault() {
+    use std::os::unix::fs::symlink;
+    let vault = Vault::new();
+    let outside = vault.dir().dir("outside");
+    let precious = ["a", "b", "c"].map(|name| outside.join(name));
+    for file in &precious {
+        fs::write(file, "precious").expect("written");
+    }
+    let meta = vault.path().join("~wardfs");
+    symlink(&precious[0], meta.join("tmp/link")).expect("made");
+    fs::hard_link(&precious[1], meta.join("tmp/hard")).expect("made");
+    let erase = |vault: &Vault| {
+        let mut erase = wardfs();
+        erase.arg("erase").arg(vault.path());
+        run(erase.args(["--yes-destroy", "vault"])).ok()
+    };
+    erase(&vault);
+    assert!(copies(&vault).iter().all(|copy| !copy.exists()));
+    let other = Vault::new();
+    let tmp = other.path().join("~wardfs/tmp");
+    fs::remove_dir(&tmp).expect("empty");
+    symlink(&outside, &tmp).expect("made");
+    run(&mut key(&other, "test")).ok();
+    erase(&other);
+    for file in &precious {
+        assert_eq!(fs::read_to_string(file).expect("there"), "precious");
+    }
+    assert_eq!(fs::read_dir(&outside).expect("there").count(), 3);
+}

@@ -139,7 +139,7 @@ fn a_command_that_fails_or_hangs_leaves_the_other_ways() {
     );
     add(
         &vault,
-        &["--new-key-command", &program, "--key-timeout", "1"],
+        &["--new-key-command", &program, "--key-timeout", "5"],
     );
     for (how, words) in [("fail", "exit status: 3"), ("hang", "took too long")] {
         let marker = format!("{program}.{how}");

@@ -205,10 +205,17 @@ fn shares_are_typed_one_after_the_other() {
 fn an_opening_with_shares_is_warned_about_until_it_is_acknowledged() {
     let vault = Vault::new();
     let files = shares(&vault, "2/3");
+    let log = vault.dir().join("log");
     let mut mount = wardfs();
     mount.arg("mount").arg(vault.path()).arg(vault.mountpoint());
+    mount.arg("--log-file").arg(&log);
     run(mount.args(share_options(&[&files[0], &files[2]]))).ok();
     Mount::adopt(&vault, vault.mountpoint()).umount();
+    let logged = fs::read_to_string(log).expect("written");
+    assert!(
+        logged.contains("opened with the shares of key slot 1"),
+        "{logged}"
+    );
     assert_eq!(list(&vault)["openings"][0]["slot"], 1);
     for _ in 0..2 {
         let ran = run(&mut key(&vault, "test"));

@@ -127,9 +127,11 @@ fn secrets_and_epochs_may_be_so_old_and_no_older() {
         let age = vault.info()["slots"][0]["age_days"]
             .as_i64()
             .expect("a number");
+        // It may become a day older while this runs.
+        let next = age + 1;
         etc(
             "policy.toml",
-            &format!("max-slot-age = {age}\nmax-epoch-age = {}\n", age + 1),
+            &format!("max-slot-age = {next}\nmax-epoch-age = {next}\n"),
         );
         vault.mount().umount();
         if age == 0 {

@@ -255,3 +255,44 @@ fn a_secret_is_changed_as_passwd_changes_it() {
     opens(&vault, 0, &["--keyfile".as_ref(), keyfile.as_os_str()]);
     run(&mut key(&vault, "test")).refused(7, &["needs its key file"]);
 }
+
+#[test]
+fn slots_that_are_added_at_the_same_time_are_all_there() {
+    let vault = Vault::new();
+    let files =
+        ["a", "b", "c", "d"].map(|name| vault.dir().file(name, format!("passphrase {name}")));
+    let children = files.each_ref().map(|file| {
+        let mut command = key(&vault, "add");
+        command.args(CHEAP).arg("--new-passphrase-file").arg(file);
+        command
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it starts")
+    });
+    for mut child in children {
+        assert!(child.wait().expect("ours").success());
+    }
+    let slots = list(&vault)["slots"].as_array().expect("a list").clone();
+    let mut ids: Vec<_> = slots.iter().map(|slot| slot["id"].as_u64()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [0, 1, 2, 3, 4].map(Some));
+    for file in &files {
+        test(&vault, &["--passphrase-file".as_ref(), file.as_os_str()]).ok();
+    }
+    vault.mount().umount();
+}
+
+#[test]
+fn info_tells_how_old_everything_is() {
+    let vault = Vault::new();
+    let info = vault.info();
+    assert_eq!(info["epoch_created"], info["created"]);
+    assert_eq!(info["epoch_age_days"], 0);
+    assert_eq!(info["slots"][0]["age_days"], 0);
+    assert_eq!(info["broken_rules"], serde_json::json!([]));
+    let text = run(wardfs().arg("info").arg(vault.path())).ok();
+    assert!(
+        text.contains("epoch") && text.contains("(0 days old)"),
+        "{text}"
+    );
+}

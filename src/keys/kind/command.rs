@@ -50,8 +50,8 @@ impl StoredCommand {
         let seconds = self.timeout.as_secs();
         let why = if !absolute {
             "a key command begins with the absolute path of a program"
-        } else if self.argv.iter().any(|word| word.contains('\0')) {
-            "a key command holds no NUL"
+        } else if self.argv.iter().any(|word| word.contains(char::is_control)) {
+            "a key command holds no control characters"
         } else if self.argv.len() > 255 || self.encode().len() > MAX_SLOT_DATA {
             "the key command is too long"
         } else if !(1..=MAX_TIMEOUT.as_secs()).contains(&seconds) || self.timeout.subsec_nanos() > 0
@@ -230,6 +230,7 @@ mod tests {
             command(&[], 1),
             command(&["echo"], 1),
             command(&["/bin/echo", "\0"], 1),
+            command(&["/bin/echo", "\u{1b}[2J"], 1),
             command(&["/bin/echo"], 0),
             command(&["/bin/echo"], 3601),
         ] {

@@ -24,7 +24,7 @@ impl Credential {
         let name = std::str::from_utf8(data).map_err(|_| KindError::CredentialName)?;
         let is_one = (1..=255).contains(&name.len())
             && !matches!(name, "." | "..")
-            && !name.contains(['/', '\0']);
+            && !name.contains(|c: char| c == '/' || c.is_control());
         if is_one {
             Ok(directory.join(name))
         } else {
@@ -72,7 +72,16 @@ mod tests {
     fn no_name_leads_out_of_the_directory() {
         let directory = Path::new("/run/credentials");
         let long = "x".repeat(256);
-        for bad in ["", ".", "..", "a/b", "/etc/passwd", "a\0b", &long] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "/etc/passwd",
+            "a\0b",
+            "a\u{1b}b",
+            &long,
+        ] {
             assert!(
                 Credential::path(directory, bad.as_bytes()).is_err(),
                 "{bad}"

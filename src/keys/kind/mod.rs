@@ -102,9 +102,9 @@ impl std::fmt::Display for KindError {
         match self {
             Self::Secret(e) => e.fmt(f),
             Self::Data => f.write_str("what the slot keeps was changed or damaged"),
-            Self::CredentialName => {
-                f.write_str("a credential's name has 1 to 255 bytes and no slash")
-            }
+            Self::CredentialName => f.write_str(
+                "a credential's name has 1 to 255 bytes, no slash and no control characters",
+            ),
             Self::Command(why) => f.write_str(why),
             Self::Io { what, source } => write!(f, "cannot {what}: {source}"),
             Self::Printed(e) => e.fmt(f),
