@@ -121,7 +121,14 @@ fn fates(dice: &mut Dice, count: usize) -> (&'static str, Vec<Fate>) {
             _ => tear(dice),
         },
     };
-    let name = ["all", "none", "up to one", "all but one", "any", "any, torn"][profile];
+    let name = [
+        "all",
+        "none",
+        "up to one",
+        "all but one",
+        "any",
+        "any, torn",
+    ][profile];
     (name, (0..count).map(&mut fate).collect())
 }
 
@@ -454,7 +461,11 @@ fn main() -> ExitCode {
     match serve(image, directory, lie) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("recording-disk: {} on {}: {e}", image.display(), directory.display());
+            eprintln!(
+                "recording-disk: {} on {}: {e}",
+                image.display(),
+                directory.display()
+            );
             ExitCode::FAILURE
         }
     }
