@@ -205,6 +205,8 @@ class Round:
         if self.job.system.startswith("wardfs"):
             self.use()
         self.system.unmount()
+        if self.job.system.startswith("wardfs") and (damage := self.system.damage()):
+            self.result.harms.append(f"wardfs check: {damage[:300]}")
 
     def compare(self, logs):
         root = str(self.system.root)
