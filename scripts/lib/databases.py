@@ -95,10 +95,15 @@ class SqliteDelete(Sqlite):
 
 def open_database(path, journal, synchronous):
     database = sqlite3.connect(path, isolation_level=None, timeout=20)
-    database.execute(f"PRAGMA journal_mode={journal}")
-    database.execute(f"PRAGMA synchronous={synchronous}")
-    # Often, so that pages are overwritten in place within a second.
-    database.execute("PRAGMA wal_autocheckpoint=30")
+    try:
+        database.execute(f"PRAGMA journal_mode={journal}")
+        database.execute(f"PRAGMA synchronous={synchronous}")
+        # Often, so that pages are overwritten in place within a second.
+        database.execute("PRAGMA wal_autocheckpoint=30")
+    except sqlite3.Error:
+        # One that is damaged would keep the mount busy.
+        database.close()
+        raise
     return database
 
 
@@ -179,7 +184,7 @@ class Cluster:
         place = {"PGHOST": str(self.sockets), "PGDATA": str(self.data), "PGUSER": "postgres", "PGDATABASE": "postgres"}
         return {**os.environ, **place, "LC_ALL": "C"}
 
-    def run(self, program, *arguments, seconds=90):
+    def run(self, program, *arguments, seconds=180):
         command = self.command(program, *arguments)
         try:
             result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds,
@@ -218,7 +223,7 @@ class Cluster:
         self.log = open(self.sockets / "log", "ab")
         self.process = subprocess.Popen(self.command("postgres", *options), env=self.environment(), cwd=self.sockets,
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)  # fmt: skip
-        wait("PostgreSQL", lambda: self.process.poll() is not None or self.answers(), 60)
+        wait("PostgreSQL", lambda: self.process.poll() is not None or self.answers(), 180)
         if self.process.poll() is not None:
             raise Unusable(f"PostgreSQL does not start: {self.said()}")
 
@@ -260,7 +265,7 @@ class Cluster:
         with Cluster.lock:
             if Cluster.pattern is None:
                 Cluster.pattern = self.make_pattern(Path(home))
-        run("cp", "-a", Cluster.pattern, self.data)
+        run("cp", "-a", Cluster.pattern, self.data, seconds=300)
 
     @classmethod
     def make_pattern(cls, home):

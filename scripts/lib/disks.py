@@ -33,7 +33,7 @@ MAKE = {
 }
 
 
-def run(*command, seconds=60):
+def run(*command, seconds=180):
     """Runs a program that must succeed, and gives what it printed."""
     try:
         result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds)
@@ -45,7 +45,7 @@ def run(*command, seconds=60):
     return result.stdout.strip()
 
 
-def wait(what, condition, seconds=30):
+def wait(what, condition, seconds=90):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -217,7 +217,7 @@ class RecordingDisk(Disk):
         self.release()
         wait(f"unmounting {self.below}", lambda: not self.try_unmount())
         try:
-            self.process.wait(30)
+            self.process.wait(90)
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()

@@ -218,6 +218,10 @@ class Mounted(System):
         raise Unusable(f"{self.spec}: cannot unmount: {result.stderr.strip()}")
 
 
+# Exit statuses of `wardfs check`.
+DAMAGED, UNREADABLE = 27, 28
+
+
 class Wardfs(Mounted):
     program = str(Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release" / "wardfs")
     init_options = ("--cipher", "xaes-256-gcm")
@@ -234,6 +238,15 @@ class Wardfs(Mounted):
     def serve(self):
         options = ["-o", ",".join(self.options)] if self.options else []
         return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *options]
+
+
+    def damage(self):
+        """What `wardfs check` says of an unmounted vault if anything in it is damaged or cannot be read; else None."""
+        command = [self.program, "check", str(self.vault), "--passphrase-file", str(self.secret)]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300)
+        if result.returncode in (DAMAGED, UNREADABLE):
+            return result.stdout.strip() or result.stderr.strip()
+        return None
 
 
 class WardfsCopy(Wardfs):
