@@ -110,7 +110,7 @@ impl Recovery {
 pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
     let began = Instant::now();
     let Some(found) = env.found else {
-        return Ok(without_superblock(env)?);
+        return without_superblock(env);
     };
     let segments = Segments::open(env.backing, env.journal)?;
     let key = env.keys.journal_mac_key();
@@ -144,6 +144,7 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
                 Origin::InPlace => found.seq_high_water,
                 Origin::Copy => WriteSeq::MAX,
             },
+            may_be_ahead: env.origin == Origin::Copy,
         },
         since: fresh::since(found.opened_at, &found.windows),
         reseal_with: found.seq_high_water,
@@ -393,10 +394,12 @@ impl<B: Backing> Run<'_, B> {
         let unproven = proof == Proof::None && outcome.cut.is_some() && !outcome.met_new;
         if outcome.damaged || unproven {
             logging::error!(
-                "inode {}: something is wrong that a crash does not explain; it is left as it is",
+                "inode {}: something is wrong that a crash does not explain; that is left as it is",
                 entry.attr.ino
             );
             self.report.damaged.push(shown(&entry.path));
+        }
+        if unproven {
             return Ok(());
         }
         let Some(view) = outcome.view else {
