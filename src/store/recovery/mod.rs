@@ -150,6 +150,7 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
                 Origin::InPlace => found.seq_high_water,
                 Origin::Copy => WriteSeq::MAX,
             },
+            may_be_ahead: env.origin == Origin::Copy,
         },
         since: fresh::since(found.opened_at, &found.windows),
         reseal_with: found.seq_high_water,
@@ -163,7 +164,10 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         wrote: false,
     };
     run.replay(files)?;
-    run.mend_covered(&log.covers)?;
+    // Without a superblock nothing tells a file that this crash left from one that somebody has cut.
+    if stand_in.is_none() {
+        run.mend_covered(&log.covers)?;
+    }
     if env.origin == Origin::Copy && !found.clean {
         run.verify_copied()?;
     }
@@ -397,10 +401,12 @@ impl<B: Backing> Run<'_, B> {
         let unproven = proof == Proof::None && outcome.cut.is_some() && !outcome.met_new;
         if outcome.damaged || unproven {
             logging::error!(
-                "inode {}: something is wrong that a crash does not explain; it is left as it is",
+                "inode {}: something is wrong that a crash does not explain; that is left as it is",
                 entry.attr.ino
             );
             self.report.damaged.push(shown(&entry.path));
+        }
+        if unproven {
             return Ok(());
         }
         let Some(view) = outcome.view else {

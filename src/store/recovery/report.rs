@@ -17,7 +17,7 @@ pub struct Report {
     pub cut: Vec<Cut>,
     /// New files of which nothing was on the disk: they are empty now.
     pub emptied: Vec<String>,
-    /// Files in which something is wrong that a crash does not explain. They are left as they are.
+    /// Files in which something is wrong that a crash does not explain. That is left as it is.
     pub damaged: Vec<String>,
     /// Files that could not be read or written.
     pub failed: Vec<Failed>,

@@ -29,6 +29,12 @@ pub struct Entry<B: Backing> {
     pub attr: Attr,
 }
 
+/// A directory of the tree: its path and handle.
+pub type At<B> = (Vec<u8>, Arc<<B as Backing>::Dir>);
+/// Is told of a directory and of what is in it.
+pub type Visit<'v, F, B> =
+    &'v mut dyn FnMut(&F, &[u8], &Arc<<B as Backing>::Dir>, &[Child]) -> Result<()>;
+
 /// One entry of a directory.
 #[derive(Debug)]
 pub struct Child {
@@ -124,7 +130,7 @@ impl<'a, B: Backing> Finder<'a, B> {
     }
 
     /// The directory recorded with this inode number, at one of its paths.
-    pub fn covered(&mut self, path: &[u8], ino: u64) -> Result<Option<(Vec<u8>, Arc<B::Dir>)>> {
+    pub fn covered(&mut self, path: &[u8], ino: u64) -> Result<Option<At<B>>> {
         for variant in self.variants(path) {
             if let Some(dir) = self.dir(&variant)? {
                 let attr = self.backing.stat(Target::Dir(&*dir))?;
@@ -230,10 +236,7 @@ impl<'a, B: Backing> Finder<'a, B> {
     }
 
     /// Calls `each` for the directories of the tree, from the root down, with what is in them.
-    pub fn walk(
-        &mut self,
-        each: &mut dyn FnMut(&Self, &[u8], &Arc<B::Dir>, &[Child]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn walk(&mut self, each: Visit<'_, Self, B>) -> Result<()> {
         let mut waiting = vec![Vec::new()];
         while let Some(path) = waiting.pop() {
             let Some(dir) = self.dir(&path)? else {

@@ -46,7 +46,7 @@ impl<'a, B: Backing> Source<'a, B> {
 }
 
 impl<B: Backing> Stored for Source<'_, B> {
-    fn len(&self) -> u64 {
+    fn stored_len(&self) -> u64 {
         self.len
     }
 

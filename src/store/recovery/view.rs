@@ -10,199 +10,31 @@
 //! was never synced, for a sync makes all of them durable, and so nothing behind it was.
 
 mod deaths;
+mod history;
 mod judge;
+mod laid;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::content::{Buffer, Geometry, seal_run};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys, WriteSeq};
-use crate::format::file::{CHUNK_OVERHEAD, FileHeader};
 use crate::store::error::Result;
+
+pub use history::{History, ImageAt};
+pub use laid::{Laid, View};
 
 use deaths::{Death, Deaths};
 use judge::{Found, Judge};
 
-/// Where the journal holds an image.
-#[derive(Debug, Clone, Copy)]
-pub struct ImageAt {
-    pub seq: WriteSeq,
-    pub segment: usize,
-    pub at: u64,
-    pub len: u32,
-}
-
-/// What happened to a file, as far as the journal tells.
-#[derive(Debug, Default)]
-pub struct History {
-    /// All of its chunks may have been written without records.
-    pub fresh: bool,
-    /// The newest of each chunk.
-    images: BTreeMap<u64, ImageAt>,
-    ends: Vec<End>,
-    punches: Vec<Punch>,
-}
-
-/// The file had this size from there on.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    seq: WriteSeq,
-    size: u64,
-    /// Direct chunks may follow.
-    extends: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Punch {
-    seq: WriteSeq,
-    first: u64,
-    end: u64,
-}
-
-impl History {
-    /// One of which nothing is known but that it is new.
-    pub fn of_new_file() -> Self {
-        Self {
-            fresh: true,
-            ..Self::default()
-        }
-    }
-
-    pub fn image(&mut self, no: u64, image: ImageAt) {
-        match self.images.entry(no) {
-            std::collections::btree_map::Entry::Occupied(mut kept) => {
-                if kept.get().seq <= image.seq {
-                    kept.insert(image);
-                }
-            }
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(image);
-            }
-        }
-    }
-
-    pub fn resized(&mut self, seq: WriteSeq, size: u64) {
-        self.ends.push(End {
-            seq,
-            size,
-            extends: false,
-        });
-    }
-
-    pub fn extends(&mut self, seq: WriteSeq, stable: u64) {
-        self.ends.push(End {
-            seq,
-            size: stable,
-            extends: true,
-        });
-    }
-
-    pub fn punched(&mut self, seq: WriteSeq, first: u64, end: u64) {
-        self.punches.push(Punch { seq, first, end });
-    }
-
-    /// Whether the journal tells nothing of the content.
-    fn is_bare(&self) -> bool {
-        self.images.is_empty() && self.ends.is_empty() && self.punches.is_empty()
-    }
-
-    /// Called once after the last event.
-    pub fn finish(&mut self) {
-        self.ends.sort_by_key(|e| e.seq);
-        self.punches.sort_by_key(|p| p.seq);
-    }
-
-    /// The first chunk that may have been written without a record; `u64::MAX` if there is none.
-    fn direct_from(&self, geometry: Geometry) -> u64 {
-        if self.fresh {
-            return 0;
-        }
-        let first_after = |e: &End| e.size.div_ceil(geometry.chunk_size() as u64);
-        let extensions = self.ends.iter().filter(|e| e.extends);
-        extensions.map(first_after).min().unwrap_or(u64::MAX)
-    }
-}
-
 /// The chunks of a file as they are stored, and the images in the journal.
 pub trait Stored {
     /// Length of the data file in bytes.
-    fn len(&self) -> u64;
+    fn stored_len(&self) -> u64;
     /// The stored bytes of chunk `no`; short where the file ends, empty behind it.
     fn slot(&mut self, no: u64, out: &mut Vec<u8>) -> Result<()>;
     /// The first chunk from `no` on that may hold anything but zeros; `u64::MAX` if none does.
     fn next_data(&mut self, no: u64) -> Result<u64>;
     fn image(&mut self, image: &ImageAt, out: &mut Vec<u8>) -> Result<()>;
-}
-
-/// What must be laid over a data file to read it, and be written into it to mend it.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct View {
-    /// The plaintext size, if it is not what the data file's length says. What the data file has behind it is to be cut;
-    /// what it lacks up to it is a hole.
-    pub size: Option<u64>,
-    /// Chunk number → stored bytes.
-    pub chunks: BTreeMap<u64, Arc<[u8]>>,
-    /// Chunks that are holes although the data file has something there: first → end.
-    pub holes: BTreeMap<u64, u64>,
-    /// The data file's header is void: this one stands for it, and all of the content is in `chunks`.
-    pub header: Option<FileHeader>,
-}
-
-/// What a view says of one chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Laid<'a> {
-    /// These stored bytes.
-    Stored(&'a [u8]),
-    Hole,
-    /// What the data file has.
-    InPlace,
-}
-
-impl std::fmt::Debug for View {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lengths = self.chunks.iter().map(|(no, bytes)| (no, bytes.len()));
-        f.debug_struct("View")
-            .field("size", &self.size)
-            .field("chunks", &lengths.collect::<Vec<_>>())
-            .field("holes", &self.holes)
-            .field("header", &self.header.is_some())
-            .finish()
-    }
-}
-
-impl View {
-    pub fn chunk(&self, no: ChunkNo) -> Laid<'_> {
-        if let Some(bytes) = self.chunks.get(&no.0) {
-            return Laid::Stored(bytes);
-        }
-        match self.holes.range(..=no.0).next_back() {
-            Some((_, end)) if no.0 < *end => Laid::Hole,
-            _ => Laid::InPlace,
-        }
-    }
-
-    fn add_hole(&mut self, no: u64) {
-        if let Some((_, end)) = self.holes.range_mut(..=no).next_back()
-            && *end >= no
-        {
-            *end = (*end).max(no + 1);
-            return;
-        }
-        self.holes.insert(no, no + 1);
-    }
-
-    /// Forgets everything behind chunk `last`.
-    fn keep_through(&mut self, last: u64) {
-        self.chunks.split_off(&(last + 1));
-        self.holes.split_off(&(last + 1));
-        if let Some((_, end)) = self.holes.iter_mut().next_back() {
-            *end = (*end).min(last + 1);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.size.is_none() && self.chunks.is_empty() && self.holes.is_empty()
-    }
 }
 
 /// What came out.
@@ -227,6 +59,8 @@ pub struct Limits {
     pub durable: WriteSeq,
     /// No number from it on was used.
     pub unused: WriteSeq,
+    /// The data file may be of a later moment than the journal: in a copy.
+    pub may_be_ahead: bool,
 }
 
 /// See the module. `next_seq` numbers a last chunk that has to be sealed anew.
@@ -241,23 +75,37 @@ pub fn build<S: Stored>(
     stored: &mut S,
     next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
 ) -> Result<Outcome> {
-    let direct_from = history.direct_from(geometry);
-    let mut builder = Builder {
-        history,
-        geometry,
-        keys,
-        direct_from,
-        deaths: Deaths::new(history, geometry),
-        judge: Judge::new(keys, geometry, limits, stored),
-        view: View::default(),
-        holes: Holes::default(),
+    let mut attempt = |fresh| {
+        let direct_from = history.direct_from(geometry, fresh);
+        let mut builder = Builder {
+            history,
+            geometry,
+            keys,
+            fresh,
+            direct_from,
+            deaths: Deaths::new(history, geometry),
+            judge: Judge::new(keys, geometry, limits, stored),
+            view: View::default(),
+            holes: Holes::default(),
+        };
+        let end = match (direct_from, history.ends.last()) {
+            (u64::MAX, None) => Ending::Untouched,
+            (_, Some(end)) if limits.may_be_ahead => match builder.ahead_of(end.seq)? {
+                Some(size) => Ending::Whole(size),
+                None if direct_from == u64::MAX => Ending::Whole(end.size),
+                None => builder.walk()?,
+            },
+            (u64::MAX, Some(end)) => Ending::Whole(end.size),
+            _ => builder.walk()?,
+        };
+        builder.complete(end, next_seq)
     };
-    let end = match (direct_from, history.ends.last()) {
-        (u64::MAX, None) => Ending::Untouched,
-        (u64::MAX, Some(end)) => Ending::Whole(end.size),
-        _ => builder.walk()?,
-    };
-    builder.complete(end, next_seq)
+    let outcome = attempt(history.fresh)?;
+    if !outcome.damaged || !history.fresh || history.is_bare() {
+        return Ok(outcome);
+    }
+    // It was there before after all. Only what the journal tells of can then be incomplete.
+    attempt(false)
 }
 
 /// Where a file ends.
@@ -286,6 +134,7 @@ struct Builder<'a, S> {
     history: &'a History,
     geometry: Geometry,
     keys: &'a FileKeys,
+    fresh: bool,
     direct_from: u64,
     deaths: Deaths,
     judge: Judge<'a, S>,
@@ -367,6 +216,24 @@ impl<S: Stored> Builder<'_, S> {
             true => base,
             false => cut * size,
         }))
+    }
+
+    /// The plaintext size by the data file, if its end was written after `seq`.
+    fn ahead_of(&mut self, seq: WriteSeq) -> Result<Option<u64>> {
+        let Some(last) = self.judge.count().checked_sub(1) else {
+            return Ok(None);
+        };
+        Ok(match self.judge.chunk(last, None, None)? {
+            Found::Data {
+                flags,
+                len,
+                seq: end,
+                ..
+            } if flags.is_final && end > seq => {
+                Some(self.geometry.plain_start(ChunkNo(last)) + len as u64)
+            }
+            _ => None,
+        })
     }
 
     fn note_hole(&mut self, no: u64, death: Option<Death>, beyond: u64) {
@@ -465,7 +332,7 @@ impl<S: Stored> Builder<'_, S> {
         ending: Ending,
         next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
     ) -> Result<Outcome> {
-        let len = self.judge.stored.len();
+        let len = self.judge.stored.stored_len();
         let shown = self.geometry.plain_size_lossy(len);
         let (size, was_cut) = match ending {
             Ending::Untouched => (None, false),
@@ -481,13 +348,12 @@ impl<S: Stored> Builder<'_, S> {
         if let (Some(size), Some(last)) = (size, last) {
             damaged = !self.finish_last(size, last, next_seq)?;
         }
-        if let (true, Some(size), Some(old)) = (was_cut, size, self.judge.old_through)
-            && self.history.fresh
-        {
-            // What was there before was not cut by this crash. It ends before what the journal tells of; a file of which
-            // it tells nothing was there before as a whole.
-            let cut = size.div_ceil(self.geometry.chunk_size() as u64);
-            damaged = self.history.is_bare() || cut <= old;
+        if was_cut && self.fresh && self.judge.met_old {
+            // A file that was there before was not cut by this crash.
+            return Ok(Outcome {
+                damaged: true,
+                ..Outcome::default()
+            });
         }
         let mut outcome = Outcome {
             damaged,
@@ -496,11 +362,12 @@ impl<S: Stored> Builder<'_, S> {
             ..Outcome::default()
         };
         if damaged {
-            return Ok(outcome);
-        }
-        self.view.size = size.filter(|s| self.geometry.stored_size(*s) != len);
-        if let Some(size) = size.filter(|s| was_cut && self.geometry.stored_size(*s) < len) {
-            outcome.cut = Some((shown, size));
+            // The end stays as it is; what the journal has of the rest is good all the same.
+            self.view.keep_through(self.judge.count().saturating_sub(1));
+        } else {
+            self.view.size = size.filter(|s| self.geometry.stored_size(*s) != len);
+            let shorter = size.filter(|s| was_cut && self.geometry.stored_size(*s) < len);
+            outcome.cut = shorter.map(|size| (shown, size));
         }
         if !self.view.is_empty() {
             outcome.view = Some(self.view);
@@ -550,7 +417,7 @@ impl<S: Stored> Builder<'_, S> {
         );
         self.view.chunks.insert(last, Arc::from(&sealed[..]));
         self.view.keep_through(last);
-        remove_hole(&mut self.view.holes, last);
+        self.view.remove_last_hole(last);
         Ok(true)
     }
 
@@ -576,25 +443,11 @@ impl<S: Stored> Builder<'_, S> {
     }
 }
 
-/// Takes chunk `no` out of the ranges; it is the last chunk of any of them.
-fn remove_hole(holes: &mut BTreeMap<u64, u64>, no: u64) {
-    if let Some((first, end)) = holes.iter_mut().next_back()
-        && *end == no + 1
-    {
-        *end = no;
-        if *first == no {
-            holes.remove(&no);
-        }
-    }
-}
-
 /// How many chunks, whole or not, a data file of `len` bytes has.
 fn chunk_count(geometry: Geometry, len: u64) -> u64 {
     let body = len.saturating_sub(geometry.stored_start(ChunkNo(0)));
     body.div_ceil(geometry.stored_chunk() as u64)
 }
-
-const _: () = assert!(CHUNK_OVERHEAD > 24);
 
 #[cfg(test)]
 mod tests;

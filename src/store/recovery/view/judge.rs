@@ -15,6 +15,7 @@ pub(super) enum Found {
         from_image: bool,
         flags: ChunkFlags,
         len: usize,
+        seq: WriteSeq,
     },
     /// Nothing that lives.
     Hole(Option<Death>),
@@ -35,8 +36,8 @@ pub(super) struct Judge<'a, S> {
     plain_in_place: Vec<u8>,
     /// Images that do not authenticate.
     pub(super) refused: u64,
-    /// The last chunk in place that was durable before.
-    pub(super) old_through: Option<u64>,
+    /// Something was in place that was durable before.
+    pub(super) met_old: bool,
     pub(super) met_new: bool,
 }
 
@@ -64,14 +65,14 @@ impl<'a, S: Stored> Judge<'a, S> {
             plain: Vec::new(),
             plain_in_place: Vec::new(),
             refused: 0,
-            old_through: None,
+            met_old: false,
             met_new: false,
         }
     }
 
     /// How many chunks the data file has, whole or not.
     pub(super) fn count(&self) -> u64 {
-        chunk_count(self.geometry, self.stored.len())
+        chunk_count(self.geometry, self.stored.stored_len())
     }
 
     pub(super) fn read_slot(&mut self, no: u64) -> Result<()> {
@@ -93,13 +94,14 @@ impl<'a, S: Stored> Judge<'a, S> {
         };
         if let Some(of_image) = image {
             let len = self.plain.len();
-            let found = |from_image, flags, len| Found::Data {
+            let found = |from_image, meta: ChunkMeta, len| Found::Data {
                 from_image,
-                flags,
+                flags: meta.flags,
                 len,
+                seq: meta.seq,
             };
             if self.slot.get(..self.image.len()) == Some(&self.image[..]) {
-                return Ok(found(false, of_image.flags, len));
+                return Ok(found(false, of_image, len));
             }
             let newer = self.peek().is_some_and(|p| p.seq > of_image.seq);
             if newer
@@ -108,14 +110,14 @@ impl<'a, S: Stored> Judge<'a, S> {
                 && lives(meta.seq)
             {
                 std::mem::swap(&mut self.plain, &mut self.plain_in_place);
-                return Ok(found(false, meta.flags, len));
+                return Ok(found(false, meta, len));
             }
-            return Ok(found(true, of_image.flags, len));
+            return Ok(found(true, of_image, len));
         }
         Ok(match self.open_in_place(no) {
             InPlace::Data(meta, len) if lives(meta.seq) => {
                 match meta.seq < self.limits.durable {
-                    true => self.old_through = self.old_through.max(Some(no)),
+                    true => self.met_old = true,
                     false => self.met_new = true,
                 }
                 std::mem::swap(&mut self.plain, &mut self.plain_in_place);
@@ -123,14 +125,13 @@ impl<'a, S: Stored> Judge<'a, S> {
                     from_image: false,
                     flags: meta.flags,
                     len,
+                    seq: meta.seq,
                 }
             }
             InPlace::Data(..) | InPlace::Zero => Found::Hole(death),
             InPlace::Bad => {
                 // The header and the first nonce share a sector: this one was not torn, and tells the file's age.
-                if no == 0 && death.is_none() && self.claims_to_be_old() {
-                    self.old_through = self.old_through.max(Some(0));
-                }
+                self.met_old |= no == 0 && death.is_none() && self.claims_to_be_old();
                 Found::Bad(death)
             }
         })

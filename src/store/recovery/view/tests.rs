@@ -1,268 +1,11 @@
 //! A file under a writer that keeps the rules of the journal, and under power cuts.
 
 use super::*;
-use crate::content::run::{Opened, Position, is_zero, open_chunk};
-use crate::crypto::{Cipher, Epoch, VolumeKey, VolumeKeys};
 use crate::format::file::HEADER_LEN;
-use crate::format::keyring::{ContentRoot, Keyring};
-use crate::sys::secret::SecretBytes;
+use lab::{C, FINAL, INNER, Lab, SPARSE, apply, fill, geometry, read, start};
 
-const C: usize = 4096;
-
-fn geometry() -> Geometry {
-    Geometry::new(12).expect("allowed")
-}
-
-fn file_keys() -> FileKeys {
-    let key = VolumeKey(SecretBytes::take(&mut [1; 32]));
-    let keyring = Keyring {
-        current: Epoch(0),
-        roots: vec![ContentRoot {
-            epoch: Epoch(0),
-            created: 0,
-            root: SecretBytes::take(&mut [2; 32]),
-        }],
-    };
-    let volume = Arc::new(VolumeKeys::new(&key, keyring));
-    volume.new_file(Cipher::Xaes256Gcm, 12).1
-}
-
-const INNER: ChunkFlags = ChunkFlags {
-    is_final: false,
-    sparse: false,
-};
-const FINAL: ChunkFlags = ChunkFlags {
-    is_final: true,
-    sparse: false,
-};
-const SPARSE: ChunkFlags = ChunkFlags {
-    is_final: true,
-    sparse: true,
-};
-
-fn start(no: u64) -> usize {
-    geometry().stored_start(ChunkNo(no)) as usize
-}
-
-/// A data file and its images, in memory.
-#[derive(Debug, Clone, Default)]
-struct Memory {
-    data: Vec<u8>,
-    images: Vec<Vec<u8>>,
-}
-
-impl Stored for Memory {
-    fn len(&self) -> u64 {
-        self.data.len() as u64
-    }
-
-    fn slot(&mut self, no: u64, out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        let end = self.data.len().min(start(no + 1));
-        out.extend_from_slice(self.data.get(start(no)..end).unwrap_or_default());
-        Ok(())
-    }
-
-    fn next_data(&mut self, no: u64) -> Result<u64> {
-        let mut no = no;
-        while start(no) < self.data.len() {
-            let end = self.data.len().min(start(no + 1));
-            if !is_zero(&self.data[start(no)..end]) {
-                return Ok(no);
-            }
-            no += 1;
-        }
-        Ok(u64::MAX)
-    }
-
-    fn image(&mut self, image: &ImageAt, out: &mut Vec<u8>) -> Result<()> {
-        *out = self.images[image.at as usize].clone();
-        Ok(())
-    }
-}
-
-/// A change to the data file that is not yet on the disk.
-#[derive(Debug, Clone)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Len(usize),
-    Zero(usize, usize),
-}
-
-fn write_sectors(data: &mut Vec<u8>, at: usize, bytes: &[u8], keep: &mut dyn FnMut() -> bool) {
-    let mut from = at;
-    while from < at + bytes.len() {
-        let to = ((from / 512 + 1) * 512).min(at + bytes.len());
-        if keep() {
-            if data.len() < to {
-                data.resize(to, 0);
-            }
-            data[from..to].copy_from_slice(&bytes[from - at..to - at]);
-        }
-        from = to;
-    }
-}
-
-impl Change {
-    fn apply(&self, data: &mut Vec<u8>, keep: &mut dyn FnMut() -> bool) {
-        match self {
-            Self::Write(at, bytes) => write_sectors(data, *at, bytes, keep),
-            Self::Len(len) => {
-                if keep() {
-                    data.resize(*len, 0);
-                }
-            }
-            Self::Zero(at, end) => {
-                let end = (*end).min(data.len());
-                if *at < end {
-                    write_sectors(data, *at, &vec![0; end - at], keep);
-                }
-            }
-        }
-    }
-}
-
-fn changes(view: &View) -> Vec<Change> {
-    let mut all = Vec::new();
-    for (no, bytes) in &view.chunks {
-        all.push(Change::Write(start(*no), bytes.to_vec()));
-    }
-    for (first, end) in &view.holes {
-        all.push(Change::Zero(start(*first), start(*end)));
-    }
-    if let Some(size) = view.size {
-        all.push(Change::Len(geometry().stored_size(size) as usize));
-    }
-    all
-}
-
-fn apply(view: &View, data: &mut Vec<u8>) {
-    for change in changes(view) {
-        change.apply(data, &mut || true);
-    }
-}
-
-/// Reads as a mount does: nothing that does not authenticate, and no hole where there may be none.
-fn read(keys: &FileKeys, data: &[u8]) -> std::result::Result<Vec<u8>, String> {
-    let g = geometry();
-    let size = g.plain_size(data.len() as u64).map_err(|e| e.to_string())?;
-    let last = g.last_chunk(size).0;
-    let mut content = Vec::new();
-    let mut zero = None;
-    let mut sparse = false;
-    for no in 0..=last {
-        let mut plain = vec![0; g.chunk_len(ChunkNo(no), size)];
-        let position = match no == last {
-            true => Position::Last,
-            false => Position::Inner,
-        };
-        let stored = &data[start(no)..start(no) + plain.len() + CHUNK_OVERHEAD];
-        match open_chunk(keys, ChunkNo(no), position, stored, &mut plain) {
-            Ok(Opened::Zero) => zero = Some(no),
-            Ok(Opened::Data { sparse: s }) => sparse = s,
-            Err(e) => return Err(format!("chunk {no} of {last}: {e}")),
-        }
-        content.extend(plain);
-    }
-    match zero.filter(|_| !sparse) {
-        Some(no) => Err(format!("chunk {no} is a hole")),
-        None => Ok(content),
-    }
-}
-
-struct Lab {
-    keys: FileKeys,
-    stored: Memory,
-    history: History,
-    limits: Limits,
-    seq: u64,
-}
-
-impl Lab {
-    fn new() -> Self {
-        Self {
-            keys: file_keys(),
-            stored: Memory {
-                data: vec![7; HEADER_LEN],
-                images: Vec::new(),
-            },
-            history: History::default(),
-            limits: Limits {
-                durable: WriteSeq(100),
-                unused: WriteSeq(1 << 30),
-            },
-            seq: 1 << 20,
-        }
-    }
-
-    fn seal(&self, no: u64, seq: u64, plain: &[u8], flags: ChunkFlags) -> Vec<u8> {
-        let mut out = Buffer::empty();
-        let seq = WriteSeq(seq);
-        seal_run(
-            &self.keys,
-            geometry(),
-            ChunkNo(no),
-            plain,
-            seq,
-            flags,
-            &mut out,
-        );
-        out.to_vec()
-    }
-
-    fn put(&mut self, no: u64, seq: u64, plain: &[u8], flags: ChunkFlags) {
-        let sealed = self.seal(no, seq, plain, flags);
-        write_sectors(&mut self.stored.data, start(no), &sealed, &mut || true);
-    }
-
-    fn image(&mut self, no: u64, seq: u64, plain: &[u8], flags: ChunkFlags) {
-        let sealed = self.seal(no, seq, plain, flags);
-        self.history.image(
-            no,
-            ImageAt {
-                seq: WriteSeq(seq),
-                segment: 0,
-                at: self.stored.images.len() as u64,
-                len: sealed.len() as u32,
-            },
-        );
-        self.stored.images.push(sealed);
-    }
-
-    fn build(&mut self) -> Outcome {
-        self.history.finish();
-        let seq = &mut self.seq;
-        build(
-            &self.history,
-            &self.keys,
-            geometry(),
-            self.limits,
-            &mut self.stored,
-            &mut || {
-                *seq += 1;
-                Ok(WriteSeq(*seq))
-            },
-        )
-        .expect("memory can be read")
-    }
-
-    /// What is read after recovery, which a second time must find nothing to do.
-    #[track_caller]
-    fn recovered(&mut self) -> Vec<u8> {
-        let outcome = self.build();
-        assert!(!outcome.damaged, "{outcome:?}");
-        if let Some(view) = &outcome.view {
-            apply(view, &mut self.stored.data);
-        }
-        let again = self.build();
-        assert!(again.view.is_none() && again.cut.is_none(), "{again:?}");
-        read(&self.keys, &self.stored.data).expect("it can be read")
-    }
-}
-
-fn fill(byte: u8, len: usize) -> Vec<u8> {
-    vec![byte; len]
-}
+mod lab;
+mod power_cuts;
 
 #[test]
 fn an_image_replaces_a_torn_chunk_and_an_older_one_but_not_a_newer_one() {
@@ -522,21 +265,58 @@ fn a_view_of_a_huge_hole_is_small() {
 }
 
 #[test]
-fn a_view_answers_chunk_by_chunk() {
-    let mut view = View::default();
-    view.chunks.insert(2, Arc::from(&[1u8, 2][..]));
-    for no in [4, 5, 6, 9] {
-        view.add_hole(no);
-    }
-    assert_eq!(view.holes, BTreeMap::from([(4, 7), (9, 10)]));
-    assert_eq!(view.chunk(ChunkNo(2)), Laid::Stored(&[1, 2]));
-    assert_eq!(view.chunk(ChunkNo(6)), Laid::Hole);
-    assert_eq!(view.chunk(ChunkNo(7)), Laid::InPlace);
-    view.keep_through(5);
-    assert_eq!(view.holes, BTreeMap::from([(4, 6)]));
-    remove_hole(&mut view.holes, 5);
-    remove_hole(&mut view.holes, 4);
-    assert!(view.holes.is_empty());
+fn a_file_that_is_taken_for_new_but_was_there_before_gets_its_images() {
+    let mut lab = Lab::new();
+    lab.history.fresh = true;
+    lab.put(0, 10, &fill(1, C), INNER);
+    lab.put(1, 10, &fill(1, C), FINAL);
+    lab.image(0, 119, &fill(2, C), INNER);
+    lab.image(1, 120, &fill(3, C), INNER);
+    lab.history.extends(WriteSeq(120), 2 * C as u64);
+    lab.put(2, 121, &fill(4, C), INNER);
+    lab.put(3, 121, &fill(4, C), FINAL);
+    lab.stored.data[start(3) + 900] ^= 1;
+    let expected = [fill(2, C), fill(3, C), fill(4, C)].concat();
+    assert_eq!(lab.recovered(), expected);
 }
 
-mod power_cuts;
+#[test]
+fn an_end_that_cannot_be_explained_keeps_no_other_image_from_its_place() {
+    let mut lab = Lab::new();
+    lab.put(0, 10, &fill(1, C), INNER);
+    lab.put(1, 10, &fill(1, C), INNER);
+    lab.put(2, 10, &fill(1, 10), FINAL);
+    lab.image(0, 120, &fill(2, C), INNER);
+    lab.image(1, 121, &fill(3, 10), FINAL);
+    lab.history.resized(WriteSeq(121), C as u64 + 10);
+    lab.stored.images[1][77] ^= 1;
+    lab.stored.data[start(1) + 77] ^= 1;
+    let outcome = lab.build();
+    assert!(outcome.damaged && outcome.refused > 0);
+    let view = outcome.view.expect("the other image");
+    assert_eq!(view.size, None);
+    assert_eq!(view.chunks.keys().collect::<Vec<_>>(), [&0]);
+}
+
+#[test]
+fn in_a_copy_the_data_file_may_be_ahead_of_the_journal() {
+    for shrunk in [false, true] {
+        let mut lab = Lab::new();
+        lab.limits.may_be_ahead = true;
+        lab.image(0, 119, &fill(6, C), INNER);
+        lab.image(1, 120, &fill(1, C), INNER);
+        lab.image(2, 120, &fill(2, 10), FINAL);
+        lab.history.resized(WriteSeq(120), 2 * C as u64 + 10);
+        lab.put(0, 10, &fill(1, C), INNER);
+        lab.put(1, 130, &fill(3, C), if shrunk { FINAL } else { INNER });
+        let mut expected = [fill(6, C), fill(3, C)].concat();
+        if !shrunk {
+            lab.put(2, 131, &fill(4, C), INNER);
+            lab.put(3, 131, &fill(5, 7), FINAL);
+            expected.extend([fill(4, C), fill(5, 7)].concat());
+        }
+        let outcome = lab.build();
+        apply(&outcome.view.expect("one image"), &mut lab.stored.data);
+        assert_eq!(read(&lab.keys, &lab.stored.data), Ok(expected));
+    }
+}

@@ -1,8 +1,10 @@
 //! Random writes, cuts, punches and syncs of one file as the write path makes them, a power cut or a kill, and recovery,
 //! which may be cut off as well. What is read then must be allowed.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
-use std::collections::BTreeSet;
+use lab::{Change, apply, changes, geometry, read};
 
 struct Random(u64);
 
