@@ -25,7 +25,7 @@ fn other_kinds_of_files_where_wardfs_has_its_own() {
     let [dir, entry] = ["dir", &long].map(|n| stored(&mount, n));
     mount.umount();
     fifo(&dir.join("~id"));
-    fifo(&Path::new(&format!("{}.name", entry.display())));
+    fifo(Path::new(&format!("{}.name", entry.display())));
     fifo(&vault.path().join("~wardfs/tmp/volume"));
     fifo(&vault.path().join("~wardfs/targets/AAAAAAAAAAAAAAAAAAAAAA"));
     fifo(&vault.path().join("~wardfs/volume.bak"));
