@@ -78,6 +78,18 @@ pub struct Group {
     pub data: Vec<u8>,
 }
 
+/// A group that is to be written.
+#[derive(Debug, Clone, Copy)]
+pub struct Draft<'a> {
+    pub turn: u64,
+    pub index: u64,
+    pub seq: WriteSeq,
+    pub file: Option<FileId>,
+    pub records: &'a [Record],
+    /// The images' bytes, back to back.
+    pub data: &'a [u8],
+}
+
 /// What the first bytes of a group say: how much more to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupHeader {
@@ -88,11 +100,11 @@ pub struct GroupHeader {
     crc: u32,
 }
 
-impl Group {
+impl Draft<'_> {
     /// Appends the group to `out`, whose length is a multiple of [`ALIGN`] before and after.
     pub fn encode(&self, mac_key: &SecretBytes<32>, out: &mut Vec<u8>) {
         let mut table = Vec::with_capacity(64 + 13 * self.records.len());
-        for record in &self.records {
+        for record in self.records {
             record.encode(&mut table);
         }
         assert!(table.len() <= MAX_TABLE, "a table of {}", table.len());
@@ -102,7 +114,7 @@ impl Group {
         for word in [self.turn, self.index, self.seq.0] {
             out.extend(word.to_le_bytes());
         }
-        let crc = crc32fast::hash(&self.data);
+        let crc = crc32fast::hash(self.data);
         for half in [table.len() as u32, self.data.len() as u32, crc, 0] {
             out.extend(half.to_le_bytes());
         }
@@ -111,8 +123,23 @@ impl Group {
         out.extend(table);
         let tag = mac::tag(mac_key, &[&out[begin..]]);
         out.extend(tag);
-        out.extend(&self.data);
+        out.extend(self.data);
         out.resize(out.len().next_multiple_of(ALIGN), 0);
+    }
+}
+
+impl Group {
+    /// Appends the group to `out`, whose length is a multiple of [`ALIGN`] before and after.
+    pub fn encode(&self, mac_key: &SecretBytes<32>, out: &mut Vec<u8>) {
+        let draft = Draft {
+            turn: self.turn,
+            index: self.index,
+            seq: self.seq,
+            file: self.file,
+            records: &self.records,
+            data: &self.data,
+        };
+        draft.encode(mac_key, out);
     }
 
     /// Takes `bytes`, [`GroupHeader::group_len`] of them, apart.

@@ -36,7 +36,7 @@ use crate::fs::handles::Handles;
 use crate::fs::inodes::Inodes;
 use crate::fs::upkeep::Checkpoints;
 use crate::store::backing::{Attr, Backing, Target};
-use crate::store::journal::Journal;
+use crate::store::journal::{Journal, Unsynced};
 use crate::store::{Dir, Volume};
 
 /// Who asks.
@@ -203,8 +203,12 @@ impl<B: Backing> Fs<B> {
         if let Some(file) = self.files.get(ino)? {
             file.data.note_attributes();
         } else if let Some(journal) = self.volume.journal() {
-            let change = self.volume.change();
-            journal.marks.unsynced(ino, change.turn());
+            let turn = self.volume.change().turn();
+            let attributes = Unsynced {
+                turn,
+                content: false,
+            };
+            journal.marks.unsynced(ino, attributes);
         }
         Ok(())
     }

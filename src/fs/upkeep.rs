@@ -29,6 +29,14 @@ impl<B: Backing> Fs<B> {
         Ok(self.volume.commit_all()?)
     }
 
+    /// Writes what is committed into the files, so that a copy of the vault has it there. What is overwritten again and
+    /// again is written as often as this is called.
+    pub fn apply(&self) -> Result<()> {
+        let _one = self.checkpoints();
+        self.apply_all()?;
+        self.files.reap()
+    }
+
     /// Applies the journal and makes everything written so far durable in its place.
     pub fn checkpoint(&self) -> Result<()> {
         self.checkpoint_with(&mut self.checkpoints(), Because::Asked)

@@ -75,8 +75,8 @@ impl<'a, B: Backing> Change<'a, B> {
         &self,
         seq: WriteSeq,
         file: Option<FileId>,
-        records: Vec<Record>,
-        data: Vec<u8>,
+        records: &[Record],
+        data: &[u8],
     ) -> Result<Ticket> {
         let journal = self.journal().expect("asked for before");
         let entry = Entry {
@@ -91,7 +91,7 @@ impl<'a, B: Backing> Change<'a, B> {
     /// Appends a record about directories, if there is a journal.
     pub fn note(&self, record: Record) -> Result<()> {
         if self.journal().is_some() {
-            self.append(self.volume.next_seq()?, None, vec![record], Vec::new())?;
+            self.append(self.volume.next_seq()?, None, &[record], &[])?;
         }
         Ok(())
     }
@@ -107,7 +107,7 @@ impl<'a, B: Backing> Change<'a, B> {
         // A directory without a name takes its files with it.
         let Some(path) = path() else { return Ok(()) };
         let record = Record::Cover { ino: dir, path };
-        let ticket = self.append(self.volume.next_seq()?, None, vec![record], Vec::new())?;
+        let ticket = self.append(self.volume.next_seq()?, None, &[record], &[])?;
         self.volume.commit(ticket)?;
         journal.marks.cover(dir, self.turn());
         Ok(())

@@ -39,7 +39,7 @@ impl<B: Backing> DataFile<B> {
             return Err(e.into());
         }
         volume.commit(ticket)?;
-        self.state().durable = true;
+        self.state().undurable_since = None;
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::store::change::{Change, FilePlace};
 use crate::store::error::Result;
 use crate::store::file::overlay::Image;
 use crate::store::file::{DataFile, Last};
-use crate::store::journal::Ticket;
+use crate::store::journal::{Journal, Ticket};
 
 /// Space is given out in blocks of so many bytes, or more.
 const BLOCK: u64 = 4096;
@@ -126,13 +126,8 @@ impl<B: Backing> DataFile<B> {
             self.place_records(change, &mut batch.records);
         }
         let header = self.keys(change.volume)?.header();
-        // The bytes stay here for the overlay: the journal gets its own copy.
-        let ticket = change.append(
-            batch.seq,
-            Some(header.file_id),
-            batch.records.clone(),
-            batch.data.clone(),
-        )?;
+        let file = Some(header.file_id);
+        let ticket = change.append(batch.seq, file, &batch.records, &batch.data)?;
         let (mut added, mut removed) = (0, 0);
         let mut state = self.state();
         state.turn_state(turn).named = true;
@@ -216,7 +211,8 @@ impl<B: Backing> DataFile<B> {
         if let FilePlace::Removed = place {
             records.push(Record::Gone);
         }
-        let durable = self.state().durable;
+        let retired = change.journal().map_or(0, Journal::retired_turn);
+        let durable = self.state().undurable_since.is_none_or(|t| t <= retired);
         let path = match place {
             FilePlace::Path(path) => path,
             FilePlace::Unknown | FilePlace::Removed => Vec::new(),

@@ -37,7 +37,7 @@ use crate::store::change::Change;
 use crate::store::error::{Error, Result};
 use crate::store::file::overlay::Overlay;
 use crate::store::gaps::Gaps;
-use crate::store::journal::Ticket;
+use crate::store::journal::{Ticket, Unsynced};
 use crate::store::range_lock::{ChunkRange, RangeLock};
 use crate::store::volume::Volume;
 
@@ -86,8 +86,8 @@ struct State {
     turn: InTurn,
     /// The backing file was written to and not synced since.
     direct: bool,
-    /// The header and the name were on the disk at some time.
-    durable: bool,
+    /// The turn in which the file was made, or last closed with content, while that was not synced.
+    undurable_since: Option<u64>,
 }
 
 /// What holds for one turn of the journal.
@@ -160,6 +160,7 @@ impl<B: Backing> DataFile<B> {
                 turn: change.turn(),
                 ..InTurn::default()
             },
+            undurable_since: Some(change.turn()),
             ..State::default()
         };
         Self {
@@ -186,7 +187,7 @@ impl<B: Backing> DataFile<B> {
         let size = plain.unwrap_or_else(|_| geometry.plain_size_lossy(attr.size));
         let unsynced = change
             .journal()
-            .is_some_and(|j| j.marks.take_unsynced(attr.ino));
+            .and_then(|j| j.marks.take_unsynced(attr.ino));
         let state = State {
             size,
             damage: plain.err(),
@@ -197,8 +198,8 @@ impl<B: Backing> DataFile<B> {
                 turn: change.turn(),
                 ..InTurn::default()
             },
-            direct: unsynced || change.journal().is_none(),
-            durable: !unsynced,
+            direct: unsynced.is_some() || change.journal().is_none(),
+            undurable_since: unsynced.filter(|mark| mark.content).map(|mark| mark.turn),
             ..State::default()
         };
         let opened = Self::with_state(file, how, attr.ino, state);
@@ -413,10 +414,15 @@ impl<B: Backing> DataFile<B> {
 
     /// Its last user has gone. What was not synced is remembered, for whoever opens it next.
     pub fn note_closed(&self, change: &Change<'_, B>) {
+        let (direct, content) = {
+            let state = self.state();
+            (state.direct, state.undurable_since.is_some())
+        };
         if let Some(journal) = change.journal()
-            && self.state().direct
+            && direct
         {
-            journal.marks.unsynced(self.ino, change.turn());
+            let turn = change.turn();
+            journal.marks.unsynced(self.ino, Unsynced { turn, content });
         }
     }
 

@@ -17,7 +17,15 @@ pub struct Marks {
 struct Tables {
     covered: HashMap<u64, u64>,
     made: HashMap<u64, u64>,
-    unsynced: HashMap<u64, u64>,
+    unsynced: HashMap<u64, Unsynced>,
+}
+
+/// What the next sync of a file has to make durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Unsynced {
+    pub turn: u64,
+    /// Content, and perhaps the file itself; otherwise attributes alone.
+    pub content: bool,
 }
 
 impl Marks {
@@ -52,21 +60,27 @@ impl Marks {
         tables.covered.remove(&dir);
     }
 
-    /// The file was closed with content that was not synced.
-    pub fn unsynced(&self, file: u64, turn: u64) {
-        self.tables().unsynced.insert(file, turn);
+    /// The file was closed with something that was not synced.
+    pub fn unsynced(&self, file: u64, mark: Unsynced) {
+        let mut tables = self.tables();
+        let marked = tables.unsynced.entry(file).or_insert(mark);
+        *marked = Unsynced {
+            turn: mark.turn,
+            content: mark.content || marked.content,
+        };
     }
 
-    /// Whether the file may have content that was not synced; it need not be remembered any longer.
-    pub fn take_unsynced(&self, file: u64) -> bool {
-        self.tables().unsynced.remove(&file).is_some()
+    /// What of the file was not synced; it need not be remembered any longer.
+    pub fn take_unsynced(&self, file: u64) -> Option<Unsynced> {
+        self.tables().unsynced.remove(&file)
     }
 
     /// Everything up to the end of `turn` is on the disk.
     pub(super) fn forget(&self, turn: u64) {
         let tables = &mut *self.tables();
-        for table in [&mut tables.covered, &mut tables.made, &mut tables.unsynced] {
+        for table in [&mut tables.covered, &mut tables.made] {
             table.retain(|_, marked| *marked > turn);
         }
+        tables.unsynced.retain(|_, marked| marked.turn > turn);
     }
 }

@@ -21,11 +21,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
-pub use marks::Marks;
+pub use marks::{Marks, Unsynced};
 
 use crate::crypto::{VolumeKeys, WriteSeq};
 use crate::format::ids::FileId;
-use crate::format::journal::{Group, Record};
+use crate::format::journal::{Draft, Record};
 use crate::store::backing::{Backing, OpenFor, Sync, Target};
 use crate::store::error::{Error, Result};
 
@@ -42,13 +42,13 @@ const ZEROS: usize = 1 << 18;
 pub struct Ticket(u64);
 
 /// What a group says, before it has a place in the journal.
-#[derive(Debug)]
-pub struct Entry {
+#[derive(Debug, Clone, Copy)]
+pub struct Entry<'a> {
     pub seq: WriteSeq,
     pub file: Option<FileId>,
-    pub records: Vec<Record>,
+    pub records: &'a [Record],
     /// The images' bytes, back to back.
-    pub data: Vec<u8>,
+    pub data: &'a [u8],
 }
 
 /// See the module.
@@ -64,6 +64,8 @@ pub struct Journal<B: Backing> {
     failed: AtomicBool,
     /// Bytes of images in the overlays of all files.
     overlay: AtomicU64,
+    /// Everything of this turn and of earlier ones is on the disk.
+    retired: AtomicU64,
     pub marks: Marks,
 }
 
@@ -134,6 +136,7 @@ impl<B: Backing> Journal<B> {
             flushed: Condvar::new(),
             failed: AtomicBool::new(false),
             overlay: AtomicU64::new(0),
+            retired: AtomicU64::new(turn - 1),
             marks: Marks::default(),
         })
     }
@@ -158,11 +161,11 @@ impl<B: Backing> Journal<B> {
     }
 
     /// Appends a group. The caller holds the turn. After an error nothing was appended.
-    pub fn append(&self, backing: &B, keys: &VolumeKeys, entry: Entry) -> Result<Ticket> {
+    pub fn append(&self, backing: &B, keys: &VolumeKeys, entry: Entry<'_>) -> Result<Ticket> {
         self.check()?;
         let mut state = self.state();
         let state = &mut *state;
-        let group = Group {
+        let group = Draft {
             turn: state.turn,
             index: state.index,
             seq: entry.seq,
@@ -276,6 +279,7 @@ impl<B: Backing> Journal<B> {
 
     /// The turn was retired: forgets what it marked, and lets its segment grow if it was full.
     pub fn retired(&self, backing: &B, ended: &Ended, was_full: bool) -> io::Result<()> {
+        self.retired.store(ended.turn, Ordering::Release);
         self.marks.forget(ended.turn);
         let segment = segment_of(ended.turn);
         let prepared = self.state().prepared[segment];
@@ -285,6 +289,11 @@ impl<B: Backing> Journal<B> {
             self.state().prepared[segment] = wanted;
         }
         Ok(())
+    }
+
+    /// The last turn of which everything is on the disk.
+    pub fn retired_turn(&self) -> u64 {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Whether the turn has any group.

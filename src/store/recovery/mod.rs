@@ -113,7 +113,8 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         return Ok(without_superblock(env)?);
     };
     let segments = Segments::open(env.backing, env.journal)?;
-    let scanned = segments.scan(env.backing, env.keys.journal_mac_key(), found, &|bytes| {
+    let key = env.keys.journal_mac_key();
+    let scanned = segments.scan(env.backing, key, (found, env.origin), &|bytes| {
         (env.progress)(Progress::Reading { bytes })
     })?;
     // At most two turns after the retired one can have begun. The first group of either may be torn, and be followed by
@@ -183,7 +184,7 @@ fn without_superblock<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         ..Superblock::default()
     };
     let key = env.keys.journal_mac_key();
-    let scanned = segments.scan(env.backing, key, &none, &|_| {})?;
+    let scanned = segments.scan(env.backing, key, (&none, Origin::InPlace), &|_| {})?;
     Ok(Recovery {
         report: Report {
             no_superblock: scanned.highest_turn > 0,

@@ -9,6 +9,7 @@ use crate::format::journal::{GROUP_HEADER_LEN, Group, GroupHeader};
 use crate::format::superblock::Superblock;
 use crate::store::backing::{Backing, OpenFor, Target};
 use crate::store::error::Result;
+use crate::store::recovery::Origin;
 use crate::store::recovery::log::Log;
 use crate::sys::secret::SecretBytes;
 
@@ -61,7 +62,7 @@ impl<B: Backing> Segments<B> {
         &self,
         backing: &B,
         key: &SecretBytes<32>,
-        found: &Superblock,
+        (found, origin): (&Superblock, Origin),
         progress: &dyn Fn(u64),
     ) -> Result<Scanned> {
         let mut scanned = Scanned::default();
@@ -74,7 +75,9 @@ impl<B: Backing> Segments<B> {
             };
             scanned.highest_turn = scanned.highest_turn.max(group.turn);
             let fits = group.turn % 2 == segment as u64;
-            let lives = group.turn > found.retired_turn && group.turn - found.retired_turn <= 2;
+            // A file may have been copied before a turn was retired, and the superblock after it.
+            let lives = origin == Origin::Copy
+                || (group.turn > found.retired_turn && group.turn - found.retired_turn <= 2);
             // A volume that was closed in order has used no number from the mark on: what has a lower one is older.
             let dead = found.clean && group.seq < found.seq_high_water;
             if group.index == 0 && fits && lives && !dead {

@@ -20,7 +20,7 @@ use crate::crypto::{ChunkFlags, ChunkNo, FileKeys, WriteSeq};
 use crate::format::file::{CHUNK_OVERHEAD, FileHeader};
 use crate::store::error::Result;
 
-use deaths::Deaths;
+use deaths::{Death, Deaths};
 use judge::{Found, Judge};
 
 /// Where the journal holds an image.
@@ -99,6 +99,11 @@ impl History {
 
     pub fn punched(&mut self, seq: WriteSeq, first: u64, end: u64) {
         self.punches.push(Punch { seq, first, end });
+    }
+
+    /// Whether the journal tells nothing of the content.
+    fn is_bare(&self) -> bool {
+        self.images.is_empty() && self.ends.is_empty() && self.punches.is_empty()
     }
 
     /// Called once after the last event.
@@ -265,13 +270,16 @@ enum Ending {
     Cut(u64),
 }
 
-/// The first holes that were met among chunks that may be direct.
+/// The first holes that were met among chunks that may be direct, without those that were punched: these stay holes
+/// even where a last chunk from before the punch knows nothing of them.
 #[derive(Debug, Default)]
 struct Holes {
     /// Below the last size that the journal tells.
     low: Option<u64>,
     /// Behind it.
     high: Option<u64>,
+    /// The first of all, punched or not, wherever.
+    any: Option<u64>,
 }
 
 struct Builder<'a, S> {
@@ -299,8 +307,8 @@ impl<S: Stored> Builder<'_, S> {
             .is_some_and(|e| Some(e.seq) == of_first);
         let beyond = base.div_ceil(size).max(first_is_told.into());
         let mut cut = None;
-        // The old last chunk is judged in any case: it may say that nothing follows.
-        let mut no = self.direct_from.min(beyond.saturating_sub(1));
+        // The chunk before is judged too: it may say that nothing follows, also since an earlier recovery.
+        let mut no = self.direct_from.min(beyond).saturating_sub(1);
         let mut good_through = beyond;
         loop {
             if no >= beyond && self.nothing_from(no) {
@@ -332,7 +340,7 @@ impl<S: Stored> Builder<'_, S> {
                 }
                 // It was a hole before the write that tore it, or before an earlier recovery was interrupted.
                 Found::Bad(Some(death)) if no < beyond || death.punched => {
-                    self.note_hole(no, beyond);
+                    self.note_hole(no, Some(death), beyond);
                     self.view.add_hole(no);
                     no += 1;
                 }
@@ -341,8 +349,8 @@ impl<S: Stored> Builder<'_, S> {
                     cut = Some(no);
                     break;
                 }
-                Found::Hole => {
-                    self.note_hole(no, beyond);
+                Found::Hole(death) => {
+                    self.note_hole(no, death, beyond);
                     no = self.after_hole(no, beyond)?;
                 }
             }
@@ -355,7 +363,11 @@ impl<S: Stored> Builder<'_, S> {
         }))
     }
 
-    fn note_hole(&mut self, no: u64, beyond: u64) {
+    fn note_hole(&mut self, no: u64, death: Option<Death>, beyond: u64) {
+        self.holes.any.get_or_insert(no);
+        if no < self.direct_from || death.is_some_and(|d| d.punched) {
+            return;
+        }
         let first = match no < beyond {
             true => &mut self.holes.low,
             false => &mut self.holes.high,
@@ -397,7 +409,7 @@ impl<S: Stored> Builder<'_, S> {
                     .chunks
                     .insert(no, self.judge.image.as_slice().into());
             }
-            Found::Hole if self.judge.slot.iter().any(|b| *b != 0) => self.view.add_hole(no),
+            Found::Hole(_) if self.judge.slot.iter().any(|b| *b != 0) => self.view.add_hole(no),
             _ => {}
         }
         Ok(found)
@@ -418,7 +430,15 @@ impl<S: Stored> Builder<'_, S> {
                 self.view.add_hole(no);
             }
         }
-        for (first, last) in self.deaths.ranges(end.min(self.judge.count())) {
+        for (first, last) in self.deaths.ranges(end) {
+            let images = self.history.images.range(first..last);
+            let living =
+                images.filter(|(no, i)| self.deaths.of(**no).is_none_or(|d| i.seq >= d.seq));
+            if (living.count() as u64) < last - first {
+                let any = self.holes.any.unwrap_or(first);
+                self.holes.any = Some(any.min(first));
+            }
+            let last = last.min(self.judge.count());
             let mut no = first;
             while no < last {
                 let image = self.history.images.get(&no);
@@ -455,9 +475,13 @@ impl<S: Stored> Builder<'_, S> {
         if let (Some(size), Some(last)) = (size, last) {
             damaged = !self.finish_last(size, last, next_seq)?;
         }
-        if was_cut && self.history.fresh && self.judge.met_old {
-            // A file that was there before was not cut by this crash.
-            damaged = true;
+        if let (true, Some(size), Some(old)) = (was_cut, size, self.judge.old_through)
+            && self.history.fresh
+        {
+            // What was there before was not cut by this crash. It ends before what the journal tells of; a file of which
+            // it tells nothing was there before as a whole.
+            let cut = size.div_ceil(self.geometry.chunk_size() as u64);
+            damaged = self.history.is_bare() || cut <= old;
         }
         let mut outcome = Outcome {
             damaged,
@@ -486,10 +510,7 @@ impl<S: Stored> Builder<'_, S> {
         next_seq: &mut dyn FnMut() -> Result<WriteSeq>,
     ) -> Result<bool> {
         let wanted = self.geometry.chunk_len(ChunkNo(last), size);
-        let met_hole = [self.holes.low, self.holes.high]
-            .iter()
-            .flatten()
-            .any(|h| *h < last);
+        let met_hole = self.holes.any.is_some_and(|h| h < last);
         let (mut plain, mut sparse) = match self.judge(last)? {
             Found::Data { flags, len, .. } => {
                 if flags.is_final && len == wanted && (flags.sparse || !met_hole) {
@@ -500,8 +521,8 @@ impl<S: Stored> Builder<'_, S> {
             }
             Found::Bad(_) if wanted == 0 => (Vec::new(), false),
             // Its image is in the journal, but was changed there.
-            Found::Hole | Found::Bad(_) if self.judge.refused > 0 => return Ok(false),
-            Found::Hole | Found::Bad(Some(_)) => (Vec::new(), false),
+            Found::Hole(_) | Found::Bad(_) if self.judge.refused > 0 => return Ok(false),
+            Found::Hole(_) | Found::Bad(Some(_)) => (Vec::new(), false),
             Found::Bad(None) => return Ok(false),
         };
         plain.resize(wanted, 0);

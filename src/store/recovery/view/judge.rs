@@ -17,7 +17,7 @@ pub(super) enum Found {
         len: usize,
     },
     /// Nothing that lives.
-    Hole,
+    Hole(Option<Death>),
     /// What is in place does not authenticate, and nothing else is there.
     Bad(Option<Death>),
 }
@@ -35,8 +35,8 @@ pub(super) struct Judge<'a, S> {
     plain_in_place: Vec<u8>,
     /// Images that do not authenticate.
     pub(super) refused: u64,
-    /// Something was in place that was durable before.
-    pub(super) met_old: bool,
+    /// The last chunk in place that was durable before.
+    pub(super) old_through: Option<u64>,
     pub(super) met_new: bool,
 }
 
@@ -64,7 +64,7 @@ impl<'a, S: Stored> Judge<'a, S> {
             plain: Vec::new(),
             plain_in_place: Vec::new(),
             refused: 0,
-            met_old: false,
+            old_through: None,
             met_new: false,
         }
     }
@@ -115,7 +115,7 @@ impl<'a, S: Stored> Judge<'a, S> {
         Ok(match self.open_in_place(no) {
             InPlace::Data(meta, len) if lives(meta.seq) => {
                 match meta.seq < self.limits.durable {
-                    true => self.met_old = true,
+                    true => self.old_through = self.old_through.max(Some(no)),
                     false => self.met_new = true,
                 }
                 std::mem::swap(&mut self.plain, &mut self.plain_in_place);
@@ -125,10 +125,12 @@ impl<'a, S: Stored> Judge<'a, S> {
                     len,
                 }
             }
-            InPlace::Data(..) | InPlace::Zero => Found::Hole,
+            InPlace::Data(..) | InPlace::Zero => Found::Hole(death),
             InPlace::Bad => {
                 // The header and the first nonce share a sector: this one was not torn, and tells the file's age.
-                self.met_old |= no == 0 && death.is_none() && self.claims_to_be_old();
+                if no == 0 && death.is_none() && self.claims_to_be_old() {
+                    self.old_through = self.old_through.max(Some(0));
+                }
                 Found::Bad(death)
             }
         })

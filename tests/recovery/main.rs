@@ -1,0 +1,10 @@
+//! Recovery of vaults whose journals and damage are made by hand, as a crash would leave them.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod copies;
+mod fresh;
+mod lab;
+mod replay;
+mod resolve;
