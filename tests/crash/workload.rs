@@ -200,8 +200,9 @@ pub fn random_workload(random: &mut Random, steps: usize) -> Workload {
             let chunks = [5, 25][random.below(2)];
             let off = random.below(chunks) as u64 * 4096 + random.below(7) as u64 * 700;
             let off = off.saturating_sub(random.below(3) as u64);
-            let len =
-                1 + [10, 600, 4096, 9000, 80_000][random.below(5)] * (1 + random.below(16) as u64) / 16;
+            let len = 1 + [10, 600, 4096, 9000, 80_000][random.below(5)]
+                * (1 + random.below(16) as u64)
+                / 16;
             let act = match step.act {
                 Act::Write(..) => Act::Write(file, off, len),
                 Act::Append(..) => Act::Append(file, len),
