@@ -129,6 +129,8 @@ impl<B: Backing> Fs<B> {
             if from_ino == parent {
                 return Ok(self.volume.link((from, entry), (&to, name))?);
             }
+            // The file may have been synced: the id must not be younger on the disk than the entry.
+            to.stored_id(&self.volume)?;
             self.make_path_durable(parent)?;
             let change = self.volume.change();
             self.cover(&change, parent)?;

@@ -56,6 +56,8 @@ impl<B: Backing> Fs<B> {
             dir: dir.as_deref(),
         });
         if from.0 != to.0 {
+            // What comes here may have been synced: the id must not be younger on the disk than the entry.
+            new_dir.stored_id(&self.volume)?;
             self.make_path_durable(to.0)?;
         }
         let change = self.volume.change();

@@ -57,18 +57,9 @@ pub fn run_on(
     workload: &Workload,
     plan: Option<Plan>,
 ) -> Option<Run> {
-    let fs = lab.open(&disk).expect("it was opened before");
-    let begin = disk.log_len();
-    disk.plan(plan);
-    let mut driver = Driver {
-        lab,
-        disk,
-        fs: Some(fs),
-        handles: workload.handles,
-        open: BTreeMap::new(),
-        history: prepared.clone(),
-    };
-    driver.history.events[0].acked_at = begin;
+    let mut driver = Driver::new(lab, disk, prepared, workload.handles);
+    let begin = driver.disk.log_len();
+    driver.disk.plan(plan);
     let outcome = workload.steps.iter().try_for_each(|step| driver.step(step));
     let failed = match outcome {
         Ok(()) => None,
@@ -84,7 +75,50 @@ pub fn run_on(
     })
 }
 
-impl Driver<'_> {
+/// The workload without the steps and syncs that make no sense in it.
+pub fn sensible(lab: &Lab, workload: &Workload) -> Workload {
+    let mut driver = Driver::new(lab, lab.disk(), &lab.prepared, workload.handles);
+    let mut steps = Vec::new();
+    for step in &workload.steps {
+        let mut step = *step;
+        match driver.act(&step.act) {
+            Err(Stop::Senseless) => continue,
+            Err(Stop::Failed(_)) => {
+                steps.push(step);
+                break;
+            }
+            Ok(()) => {}
+        }
+        let synced = step.act.place().map(|p| driver.sync(p, step.after));
+        if matches!(synced, Some(Err(Stop::Senseless))) {
+            step.after = After::Nothing;
+        }
+        steps.push(step);
+        if workload.handles == Handles::Closed && driver.close_handles().is_err() {
+            break;
+        }
+    }
+    Workload {
+        handles: workload.handles,
+        steps,
+    }
+}
+
+impl<'l> Driver<'l> {
+    fn new(lab: &'l Lab, disk: SimDisk, prepared: &History, handles: Handles) -> Self {
+        let fs = lab.open(&disk).expect("it was opened before");
+        let mut history = prepared.clone();
+        history.events[0].acked_at = disk.log_len();
+        Self {
+            lab,
+            disk,
+            fs: Some(fs),
+            handles,
+            open: BTreeMap::new(),
+            history,
+        }
+    }
+
     fn fs(&self) -> &Fs<SimDisk> {
         self.fs.as_ref().expect("open but within a reopen")
     }

@@ -126,7 +126,7 @@ impl Lab {
 
     /// Two directories with a file each and room for another, and an empty directory; all of it durable long ago.
     fn prepare(&mut self) {
-        let disk = SimDisk::new(self.base.clone(), wall_clock(DAY / 2));
+        let disk = SimDisk::new(self.base.clone(), DAY / 2);
         let fs = self.open(&disk).expect("new");
         let mut history = History::default();
         for dir in [Place::A, Place::B, Place::E] {

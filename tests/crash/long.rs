@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::drive::sensible;
 use crate::lab::{Lab, Protection};
 use crate::random::Random;
 use crate::runner::{Effort, examine};
@@ -19,7 +20,7 @@ const EFFORT: Effort = Effort {
     sequel: 1,
     seed: 1,
 };
-const BATCH: usize = 200;
+const BATCH: usize = 50;
 
 fn from_environment<T: std::str::FromStr>(name: &str, default: T) -> T {
     let text = std::env::var(name).ok();
@@ -124,11 +125,12 @@ fn examine_for_hours(mut batch: impl FnMut() -> Vec<Workload>) {
 #[ignore = "takes hours: scripts/crash-sim"]
 fn random_workloads_for_hours() {
     let mut random = Random::new(seed());
+    let lab = Lab::new(Protection::Journal);
     examine_for_hours(|| {
         (0..BATCH)
             .map(|_| {
-                let steps = 2 + random.below(9);
-                random_workload(&mut random, steps)
+                let steps = 4 + random.below(12);
+                sensible(&lab, &random_workload(&mut random, steps))
             })
             .collect()
     });
@@ -141,7 +143,7 @@ fn every_sequence_of_steps() {
     let mut sequences = EverySequence::new(length, seed());
     let all = sequences.total();
     eprintln!("{all} sequences of {length} steps, those that make no sense among them");
-    examine_for_hours(|| sequences.by_ref().take(4 * BATCH).collect());
+    examine_for_hours(|| sequences.by_ref().take(10 * BATCH).collect());
 }
 
 #[test]

@@ -154,6 +154,20 @@ struct Tail {
     plain: Vec<u8>,
 }
 
+/// Whether nothing of a new file is there but its name, or zeros where an empty file's header and chunk should be.
+fn is_blank<B: Backing>(volume: &Volume<B>, file: &B::File, attr: &Attr) -> bool {
+    const EMPTY: usize = HEADER_LEN + CHUNK_OVERHEAD;
+    let mut stored = [0; EMPTY];
+    match attr.size as usize {
+        0 => true,
+        EMPTY => {
+            let got = volume.backing().read_at(file, &mut stored, 0);
+            got.is_ok() && run::is_zero(&stored)
+        }
+        _ => false,
+    }
+}
+
 impl<B: Backing> DataFile<B> {
     /// A new, empty file whose backing file was just created. Nothing is written before the first change or settle.
     pub fn create(change: &Change<'_, B>, file: B::File, ino: u64) -> Self {
@@ -179,7 +193,7 @@ impl<B: Backing> DataFile<B> {
     /// An existing file. Nothing is read before it is needed.
     pub fn open(change: &Change<'_, B>, file: B::File, how: OpenFor, attr: &Attr) -> Self {
         let volume = change.volume;
-        if attr.size == 0 && volume.is_crash_leftover(attr) {
+        if volume.is_crash_leftover(attr) && is_blank(volume, &file, attr) {
             return Self {
                 first_mode: how,
                 ..Self::create(change, file, attr.ino)

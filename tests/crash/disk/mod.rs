@@ -1,7 +1,7 @@
 //! A disk in memory that logs every change, so that any state in which a power cut could leave it can be made.
 //!
 //! It behaves as a local filesystem does: inode numbers are not used twice, removed files live on while they are open,
-//! times move with every change. The clock counts on from a moment that the maker chooses.
+//! times move with every change.
 
 mod call;
 mod image;
@@ -53,7 +53,9 @@ struct State {
     log: Vec<Logged>,
     next_ino: Ino,
     next_cookie: u64,
+    /// The last time that was given out, and how many seconds the clock is behind that of the machine.
     clock: Time,
+    behind: i64,
     plan: Option<Plan>,
     counted: usize,
     struck: Vec<CallKind>,
@@ -76,14 +78,15 @@ fn error<T>(errno: i32) -> io::Result<T> {
 }
 
 impl SimDisk {
-    /// A disk with this content, all of it durable, whose clock goes on from `now`.
-    pub fn new(image: Image, now: Time) -> Self {
+    /// A disk with this content, all of it durable, whose clock is so many seconds behind that of the machine.
+    pub fn new(image: Image, behind: i64) -> Self {
         let state = State {
             next_ino: image.next_ino(),
             next_cookie: 1 << 20,
             image,
             log: Vec::new(),
-            clock: now,
+            clock: wall_clock(behind),
+            behind,
             plan: None,
             counted: 0,
             struck: Vec::new(),
@@ -95,7 +98,7 @@ impl SimDisk {
 
     /// With the clock of the machine, which the volume compares file times with.
     pub fn from_now(image: Image) -> Self {
-        Self::new(image, wall_clock(0))
+        Self::new(image, 0)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,7 +143,13 @@ pub fn wall_clock(ago: i64) -> Time {
 }
 
 impl State {
+    /// A time later than all before it.
     fn tick(&mut self) -> Time {
+        let now = wall_clock(self.behind);
+        if now > self.clock {
+            self.clock = now;
+            return now;
+        }
         self.clock.nsec += 1;
         if self.clock.nsec >= 1_000_000_000 {
             self.clock.nsec = 0;
