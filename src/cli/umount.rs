@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -63,7 +63,7 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     } else {
         Vec::new()
     };
-    mount::unmount(&entry.mountpoint, how).map_err(|e| refused(&shown, &entry, &e))?;
+    unmount(&entry, how).map_err(|e| refused(&shown, &entry, &e))?;
     let Some(daemon) = daemon else { return Ok(()) };
     let ended = |patience| {
         daemon
@@ -95,6 +95,24 @@ pub fn run(args: &UmountArgs, verbosity: Verbosity) -> Result<(), Failure> {
     }
     Err(Failure::new(Exit::Unfinished, format!("{shown} is unmounted, but its daemon (process {pid}) is still at work"))
         .advise("Leave the vault alone until it ends. A mount in another namespace (container) also keeps it."))
+}
+
+/// A mount that nobody uses can be busy for a moment: while the last request is answered, or while somebody makes a mount
+/// namespace, which copies it.
+fn unmount(entry: &MountEntry, how: Unmount) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match mount::unmount(&entry.mountpoint, how) {
+            Err(e)
+                if e.kind() == io::ErrorKind::ResourceBusy
+                    && begun.elapsed() < SHORT_PATIENCE
+                    && holders(entry).is_ok_and(|users| users.is_empty()) =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The mount meant by `typed`. The mounted filesystem is not asked: a dead one would not answer.
