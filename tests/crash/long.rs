@@ -104,7 +104,9 @@ fn examine_for_hours(mut batch: impl FnMut() -> Vec<Workload>) {
             }
             shown.push(*key);
             let violation = &class.examples[0];
+            // After a sequel there is more than a workload to repeat.
             let Ok(workload) = violation.workload.parse() else {
+                say(violation, effort);
                 continue;
             };
             say(&shrink(&lab, &workload, violation, effort), effort);

@@ -32,7 +32,7 @@ impl<B: Backing> DataFile<B> {
     pub fn sync(&self, change: Change<'_, B>, what: Sync) -> Result<()> {
         self.settle(&change)?;
         let volume = change.volume;
-        let (direct, ticket) = {
+        let (direct, attributes, ticket) = {
             // Writes that are under way end first: from here on these chunks must survive.
             let _quiet = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
             let is_new = {
@@ -49,16 +49,21 @@ impl<B: Backing> DataFile<B> {
                 state.stable_end = Some(state.size);
             }
             let direct = std::mem::replace(&mut state.direct, change.journal().is_none());
+            let attributes = what == Sync::All && std::mem::take(&mut state.attributes);
             let ticket = if is_new {
                 Ticket::default()
             } else {
                 state.ticket
             };
-            (direct, ticket)
+            (direct, attributes, ticket)
         };
         drop(change);
-        if direct && let Err(e) = volume.backing().sync(self.backing_file(), what) {
-            self.state().direct = true;
+        if (direct || attributes)
+            && let Err(e) = volume.backing().sync(self.backing_file(), what)
+        {
+            let mut state = self.state();
+            state.direct |= direct;
+            state.attributes |= attributes;
             return Err(e.into());
         }
         volume.commit(ticket)?;
@@ -68,7 +73,7 @@ impl<B: Backing> DataFile<B> {
 
     /// Attributes were changed that the next sync must make durable.
     pub fn note_attributes(&self) {
-        self.state().direct = true;
+        self.state().attributes = true;
     }
 
     /// Whether content waits in the overlay.

@@ -87,6 +87,8 @@ struct State {
     turn: InTurn,
     /// The backing file was written to and not synced since.
     direct: bool,
+    /// Attributes were changed and not synced since: fdatasync leaves them.
+    attributes: bool,
     /// The turn in which the file was made, or last closed with content, while that was not synced.
     undurable_since: Option<u64>,
 }
@@ -154,20 +156,6 @@ struct Tail {
     plain: Vec<u8>,
 }
 
-/// Whether nothing of a new file is there but its name, or zeros where an empty file's header and chunk should be.
-fn is_blank<B: Backing>(volume: &Volume<B>, file: &B::File, attr: &Attr) -> bool {
-    const EMPTY: usize = HEADER_LEN + CHUNK_OVERHEAD;
-    let mut stored = [0; EMPTY];
-    match attr.size as usize {
-        0 => true,
-        EMPTY => {
-            let got = volume.backing().read_at(file, &mut stored, 0);
-            got.is_ok() && run::is_zero(&stored)
-        }
-        _ => false,
-    }
-}
-
 impl<B: Backing> DataFile<B> {
     /// A new, empty file whose backing file was just created. Nothing is written before the first change or settle.
     pub fn create(change: &Change<'_, B>, file: B::File, ino: u64) -> Self {
@@ -193,7 +181,7 @@ impl<B: Backing> DataFile<B> {
     /// An existing file. Nothing is read before it is needed.
     pub fn open(change: &Change<'_, B>, file: B::File, how: OpenFor, attr: &Attr) -> Self {
         let volume = change.volume;
-        if volume.is_crash_leftover(attr) && is_blank(volume, &file, attr) {
+        if attr.size == 0 && volume.is_crash_leftover(attr) {
             return Self {
                 first_mode: how,
                 ..Self::create(change, file, attr.ino)
@@ -220,6 +208,7 @@ impl<B: Backing> DataFile<B> {
                 ..InTurn::default()
             },
             direct: unsynced.is_some() || change.journal().is_none(),
+            attributes: unsynced.is_some(),
             undurable_since: unsynced.filter(|mark| mark.content).map(|mark| mark.turn),
             ..State::default()
         };
@@ -435,12 +424,13 @@ impl<B: Backing> DataFile<B> {
 
     /// Its last user has gone. What was not synced is remembered, for whoever opens it next.
     pub fn note_closed(&self, change: &Change<'_, B>) {
-        let (direct, content) = {
+        let (unsynced, content) = {
             let state = self.state();
-            (state.direct, state.undurable_since.is_some())
+            let unsynced = state.direct || state.attributes;
+            (unsynced, state.undurable_since.is_some())
         };
         if let Some(journal) = change.journal()
-            && direct
+            && unsynced
         {
             let turn = change.turn();
             journal.marks.unsynced(self.ino, Unsynced { turn, content });
