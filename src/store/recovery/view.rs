@@ -307,7 +307,7 @@ impl<S: Stored> Builder<'_, S> {
             let images = self.history.images.range(first..last);
             let living =
                 images.filter(|(no, i)| self.deaths.of(**no).is_none_or(|d| i.seq >= d.seq));
-            if (living.count() as u64) < last - first {
+            if !self.judge.limits.may_be_ahead && (living.count() as u64) < last - first {
                 let any = self.holes.any.unwrap_or(first);
                 self.holes.any = Some(any.min(first));
             }
@@ -315,7 +315,12 @@ impl<S: Stored> Builder<'_, S> {
             let mut no = first;
             while no < last {
                 let image = self.history.images.get(&no);
-                if image.is_none() {
+                if image.is_none() && self.judge.limits.may_be_ahead {
+                    // It may have been written since.
+                    if let Found::Hole(_) = self.judge(no)? {
+                        self.holes.any = Some(self.holes.any.map_or(no, |any| any.min(no)));
+                    }
+                } else if image.is_none() {
                     self.judge.read_slot(no)?;
                     if self.judge.slot.iter().any(|b| *b != 0) {
                         self.view.add_hole(no);

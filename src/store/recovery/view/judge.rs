@@ -27,7 +27,7 @@ pub(super) struct Judge<'a, S> {
     pub(super) stored: &'a mut S,
     keys: &'a FileKeys,
     geometry: Geometry,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// What is in place, as of the last verdict.
     pub(super) slot: Vec<u8>,
     /// The image, as of the last verdict that it won.

@@ -289,7 +289,7 @@ fn an_end_that_cannot_be_explained_keeps_no_other_image_from_its_place() {
     lab.image(0, 120, &fill(2, C), INNER);
     lab.image(1, 121, &fill(3, 10), FINAL);
     lab.history.resized(WriteSeq(121), C as u64 + 10);
-    lab.stored.images[1][77] ^= 1;
+    lab.stored.images[1][45] ^= 1;
     lab.stored.data[start(1) + 77] ^= 1;
     let outcome = lab.build();
     assert!(outcome.damaged && outcome.refused > 0);
