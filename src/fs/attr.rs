@@ -47,13 +47,13 @@ impl<B: Backing> Fs<B> {
     /// Attributes of an entry as its plaintext object has them.
     pub(super) fn plain_attr(&self, dir: &Dir<B>, entry: &[u8], attr: Attr) -> Result<Attr> {
         Ok(match attr.kind() {
-            Kind::File => {
-                let size = match self.files.get(attr.ino)? {
-                    Some(file) => file.data.size(),
-                    None => self.volume.plain_size_of(&attr),
-                };
-                Attr { size, ..attr }
-            }
+            Kind::File => match self.files.get(attr.ino)? {
+                Some(file) => file.data.plain_attr(attr),
+                None => Attr {
+                    size: self.volume.plain_size_of(&attr),
+                    ..attr
+                },
+            },
             Kind::Symlink => Attr {
                 size: self.volume.target_len(dir, entry, &attr)?,
                 ..attr

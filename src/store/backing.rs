@@ -31,6 +31,17 @@ pub struct Time {
     pub nsec: u32,
 }
 
+impl Time {
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        Self {
+            sec: since.as_secs() as i64,
+            nsec: since.subsec_nanos(),
+        }
+    }
+}
+
 /// The type bits of `st_mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -4,7 +4,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::content::Buffer;
 use crate::crypto::ChunkNo;
-use crate::store::backing::{Backing, SetTime, Sync};
+use crate::store::backing::{Backing, SetTime, Sync, Time};
 use crate::store::change::Change;
 use crate::store::error::Result;
 use crate::store::file::DataFile;
@@ -113,7 +113,7 @@ impl<B: Backing> DataFile<B> {
         let Some(journal) = volume.journal() else {
             return Ok(());
         };
-        let (images, ticket, size, cut) = {
+        let (images, ticket, size, cut, mtime) = {
             let state = self.state();
             if state.overlay.is_empty() && !state.cut_pending {
                 return Ok(());
@@ -123,16 +123,26 @@ impl<B: Backing> DataFile<B> {
                 state.ticket,
                 state.size,
                 state.cut_pending,
+                state.mtime,
             )
         };
         if images_are == Images::Committed {
             volume.commit(ticket)?;
         }
-        self.keep_mtime(volume, || {
-            self.put_images(volume, &images)?;
-            if cut { self.cut(volume, size) } else { Ok(()) }
-        })?;
+        self.put_images(volume, &images)?;
+        if cut {
+            self.cut(volume, size)?;
+        }
+        if let Some(mtime) = mtime {
+            let mtime = SetTime::At(mtime);
+            volume
+                .backing()
+                .set_times(self.target(), SetTime::Keep, mtime)?;
+        }
         let mut state = self.state();
+        if state.mtime == mtime {
+            state.mtime = None;
+        }
         let removed: usize = images
             .iter()
             .map(|(no, image)| state.overlay.applied(*no, image.ticket))
@@ -186,9 +196,29 @@ impl<B: Backing> DataFile<B> {
             .set_times(self.target(), SetTime::Keep, mtime)?)
     }
 
-    /// Sets the times; what is being applied meanwhile does not undo it.
+    /// Sets the times. While content waits to be applied, its modification time waits with it.
     pub fn set_times(&self, volume: &Volume<B>, atime: SetTime, mtime: SetTime) -> Result<()> {
         let _alone = self.lock_applying();
+        let mtime = match mtime {
+            SetTime::Keep => SetTime::Keep,
+            _ if !self.is_pending() || volume.journal().is_none() => {
+                self.state().mtime = None;
+                mtime
+            }
+            _ => {
+                let now = Time::now();
+                let mut state = self.state();
+                state.touched = now;
+                state.mtime = Some(match mtime {
+                    SetTime::At(time) => time,
+                    _ => now,
+                });
+                SetTime::Keep
+            }
+        };
+        if (atime, mtime) == (SetTime::Keep, SetTime::Keep) {
+            return Ok(());
+        }
         Ok(volume.backing().set_times(self.target(), atime, mtime)?)
     }
 }

@@ -33,7 +33,7 @@ use crate::content::run::{self, Damage, Opened, Position};
 use crate::content::{Buffer, Geometry};
 use crate::crypto::{ChunkFlags, ChunkNo, FileKeys};
 use crate::format::file::{CHUNK_OVERHEAD, FileHeader, HEADER_LEN};
-use crate::store::backing::{Attr, Backing, OpenFor, Target};
+use crate::store::backing::{Attr, Backing, OpenFor, Target, Time};
 use crate::store::change::Change;
 use crate::store::error::{Error, Result};
 use crate::store::file::overlay::Overlay;
@@ -84,6 +84,13 @@ struct State {
     cut_pending: bool,
     /// The last group of this file in the journal.
     ticket: Ticket,
+    /// The last group that filled holes: a last chunk that denies them must not reach the disk before it.
+    filled: Ticket,
+    /// The modification time that goes with the overlay. The backing file gets it when it gets the content, so that a
+    /// backup that tells by the time what has changed never takes old content for new.
+    mtime: Option<Time>,
+    /// When that was set: the change time until then.
+    touched: Time,
     turn: InTurn,
     /// The backing file was written to and not synced since.
     direct: bool,
@@ -259,10 +266,19 @@ impl<B: Backing> DataFile<B> {
     /// Attributes as the plaintext file has them.
     pub fn attr(&self, volume: &Volume<B>) -> Result<Attr> {
         let attr = volume.backing().stat(self.target())?;
-        Ok(Attr {
-            size: self.size(),
+        Ok(self.plain_attr(attr))
+    }
+
+    /// The same from those of the backing file.
+    pub fn plain_attr(&self, attr: Attr) -> Attr {
+        let state = self.state();
+        let mtime = state.mtime.unwrap_or(attr.mtime);
+        Attr {
+            size: state.size,
+            mtime,
+            ctime: attr.ctime.max(state.touched),
             ..attr
-        })
+        }
     }
 
     /// The file id, to which its extended attributes are bound.

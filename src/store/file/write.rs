@@ -197,6 +197,13 @@ impl<B: Backing> DataFile<B> {
             return Err(e);
         }
         let mut state = self.state();
+        if way != Way::Journal {
+            // The backing file's own time has moved on.
+            state.mtime = None;
+        }
+        if !state.gaps.is_empty() {
+            state.filled = state.ticket;
+        }
         state.gaps.remove(ChunkRange::new(p.first, p.last));
         // A write inside the file does not hold its end, which others may have moved meanwhile.
         if p.extends() {
@@ -280,11 +287,15 @@ impl<B: Backing> DataFile<B> {
             .batch_runs(change, seq, &[changed])
             .event(Record::Extends { stable: p.size });
         let ticket = self.put_batch(change, batch)?;
-        let is_stable = self.state().is_stable(geometry, p.old_last);
-        let added = || {
-            if is_stable {
-                volume.commit(ticket)?;
+        let first = {
+            let state = self.state();
+            match state.is_stable(geometry, p.old_last) {
+                true => ticket,
+                false => state.filled,
             }
+        };
+        let added = || {
+            volume.commit(first)?;
             let off = p.off.max(border);
             let first = geometry.chunk_of(off);
             let data = &write.data[(off - p.off) as usize..];
