@@ -64,6 +64,10 @@ impl<B: Backing> DataFile<B> {
             _ => self.plain_chunk(volume, last, size)?,
         };
         let kept = &before[..before.len().min(volume.geometry().chunk_len(last, new))];
+        if self.is_journaled(change) {
+            // It may have been a hole.
+            self.reserve_home(change, last, last, kept.len())?;
+        }
         let holes = {
             let mut state = self.state();
             let holes = (state.gaps.clone(), state.sparse_before);

@@ -274,6 +274,7 @@ impl<B: Backing> DataFile<B> {
         let volume = change.volume;
         let geometry = p.geometry;
         let border = geometry.plain_start(ChunkNo(p.old_last.0 + 1));
+        self.reserve_home(change, p.old_last, p.old_last, geometry.chunk_size())?;
         let seq = volume.next_seq()?;
         let changed = if p.off < border {
             let part = p.before(border);
