@@ -128,8 +128,9 @@ fn a_copy_made_by_rsync_mounts_and_a_small_change_stays_small() {
         "{literal} bytes are sent for one that has changed"
     );
     let files = statistic(&output, "Number of regular files transferred: ");
+    // The file, the superblock, the two segments of the journal, the lock, and the note of when the key slot was used.
     assert!(
-        files <= 4,
+        files <= 6,
         "{files} files are sent for one that has changed"
     );
     assert_eq!(
