@@ -253,7 +253,7 @@ fn work_kib(slot: &Slot) -> u64 {
     }
 }
 
-fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Keyring, UnlockError> {
+pub(super) fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Keyring, UnlockError> {
     let sealed = &header.keyring.sealed;
     let (sealed, tag) = sealed
         .split_last_chunk::<TAG_LEN>()

@@ -6,6 +6,7 @@ pub mod header;
 pub mod kdf;
 pub mod kind;
 pub mod printed;
+pub mod rotation;
 pub mod secret;
 pub mod slot;
 pub mod slots;

@@ -6,7 +6,7 @@
 //! again as long as somebody writes to it.
 
 mod attribute;
-mod count;
+pub mod count;
 mod directory;
 mod file;
 pub mod finding;

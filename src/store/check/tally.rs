@@ -1,4 +1,4 @@
-//! How far a check is, and what it has found so far, as numbers.
+//! How far a check or a rotation is, and what it has found so far, as numbers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -28,7 +28,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(counter: &AtomicU64, n: u64) {
+    pub(in crate::store) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 

@@ -51,6 +51,19 @@ impl Batch {
         self.records.push(record);
         self
     }
+
+    /// The sealed chunks of the group.
+    pub(super) fn images(&self) -> impl Iterator<Item = (ChunkNo, &[u8])> {
+        let mut rest = &self.data[..];
+        self.records.iter().filter_map(move |record| match record {
+            Record::Image { chunk, len } => {
+                let (image, behind) = rest.split_at(*len as usize);
+                rest = behind;
+                Some((*chunk, image))
+            }
+            _ => None,
+        })
+    }
 }
 
 impl<B: Backing> DataFile<B> {

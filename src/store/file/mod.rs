@@ -20,10 +20,12 @@ mod home;
 mod journaled;
 mod overlay;
 mod read;
+mod reseal;
 mod resize;
 mod seek;
 mod write;
 
+pub use reseal::{ResealError, Resealed};
 pub use resize::Clear;
 pub use write::Route;
 
