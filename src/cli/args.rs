@@ -6,7 +6,7 @@ use clap::{ArgAction, Parser, Subcommand};
 use log::LevelFilter;
 
 use super::{
-    bench, check, completions, erase, exit, header, info, init, key, mount, umount, version,
+    bench, check, completions, erase, exit, header, info, init, key, mount, rotate, umount, version,
 };
 
 /// Encrypted directories
@@ -51,6 +51,7 @@ pub enum Verb {
     Header(header::HeaderArgs),
     Erase(erase::EraseArgs),
     Check(check::CheckArgs),
+    Rotate(rotate::RotateArgs),
     Bench(bench::BenchArgs),
     Version(version::VersionArgs),
     Completions(completions::CompletionsArgs),

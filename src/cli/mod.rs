@@ -26,6 +26,7 @@ mod policy;
 mod progress;
 mod qr;
 mod recovered;
+mod rotate;
 mod secret;
 mod serve;
 mod size;
@@ -57,6 +58,10 @@ pub fn main() -> Exit {
         Verb::Header(args) => header::run(args, verbosity),
         Verb::Erase(args) => erase::run(args, verbosity),
         Verb::Check(args) => match check::run(args, verbosity) {
+            Ok(exit) => return exit,
+            Err(failure) => Err(failure),
+        },
+        Verb::Rotate(args) => match rotate::run(args, verbosity) {
             Ok(exit) => return exit,
             Err(failure) => Err(failure),
         },

@@ -1,4 +1,4 @@
-//! The line at the bottom of the terminal that tells how far a check is.
+//! The line at the bottom of the terminal that tells how far a check or a rotation is.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::Ordering;

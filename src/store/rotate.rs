@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::sync::atomic::Ordering;
 
 use crate::crypto::ChunkNo;
 use crate::names::{Stored, classify};
@@ -39,8 +40,10 @@ pub trait Watch {
 /// A file or directory that was passed over: its chunks may be of any epoch.
 #[derive(Debug)]
 pub struct Skipped {
-    /// In stored names.
+    /// In the mount; empty where the names cannot be read.
     pub path: Vec<u8>,
+    /// In the vault.
+    pub stored: Vec<u8>,
     pub kind: Kind,
     pub error: Error,
 }
@@ -179,8 +182,11 @@ impl<B: Backing> Rotation<'_, B> {
             }
             Kind::File if !self.was_met(&attr) => {
                 Tally::add(&self.tally.files, 1);
+                let before = self.tally.verified.load(Ordering::Relaxed);
                 self.file(&frame.dir, entry, path)?;
-                Tally::add(&self.tally.done, attr.size);
+                // Holes, and what chunks have beside their content.
+                let told = self.tally.verified.load(Ordering::Relaxed) - before;
+                Tally::add(&self.tally.done, attr.size.saturating_sub(told));
             }
             Kind::File => Tally::add(&self.tally.done, attr.size),
             // Link targets are sealed with the keys of names; others have no content.
@@ -275,12 +281,18 @@ impl<B: Backing> Rotation<'_, B> {
     fn count(&mut self, done: Resealed) {
         self.walked.resealed += done.resealed;
         Tally::add(&self.tally.verified, done.data);
+        Tally::add(&self.tally.done, done.data);
         self.watch.advanced(done.data);
     }
 
-    fn skip(&mut self, path: Vec<u8>, kind: Kind, error: Error) {
+    fn skip(&mut self, stored: Vec<u8>, kind: Kind, error: Error) {
         self.walked.skipped += 1;
-        self.watch.skipped(&Skipped { path, kind, error });
+        self.watch.skipped(&Skipped {
+            path: self.volume.plain_path(&stored).unwrap_or_default(),
+            stored,
+            kind,
+            error,
+        });
     }
 
     /// Keeps the journal, the overlays and the open files within their bounds.

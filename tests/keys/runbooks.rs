@@ -147,6 +147,23 @@ fn we_lost_the_passphrase() {
     });
 }
 
+#[test]
+fn yearly_rotation() {
+    with_vault("yearly_rotation", || {
+        let created = || sh("wardfs info /srv/scans.vault --json | grep epoch_created").ok();
+        let before = created();
+        // Times in the header are whole seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        sh(&lines("Yearly rotation")).ok();
+        assert_ne!(created(), before);
+        assert!(Path::new("/root/scans.header").exists());
+        assert_eq!(
+            fs::read_to_string("/srv/scans/file").expect("mounted"),
+            "content\n"
+        );
+    });
+}
+
 fn list_ids() -> Vec<u64> {
     let json = sh("wardfs key list /srv/scans.vault --json").ok();
     let list: serde_json::Value = serde_json::from_str(&json).expect("JSON");

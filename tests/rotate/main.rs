@@ -1,0 +1,11 @@
+//! `wardfs rotate`, through the program as its users run it: what it changes and what it leaves, that it survives being
+//! killed, what it does with damage, and what it refuses.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod damage;
+mod killed;
+mod lab;
+mod refused;
+mod whole;
