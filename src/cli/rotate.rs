@@ -84,7 +84,7 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, message)
             .advise("With a backup at hand, say --force; or copy the files into a new vault."));
     }
-    let mut session = closed.open(&args.unlock)?;
+    let mut session = closed.open_holding_signals(&args.unlock)?;
     // Each level of the tree needs some descriptors.
     if let Err(e) = raise_open_file_limit() {
         log::debug!("the limit of open files stays as it is: {e}");

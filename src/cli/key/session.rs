@@ -95,8 +95,22 @@ impl Closed {
     }
 
     pub fn open_leaving(self, traces: Traces, args: &UnlockArgs) -> Result<Session, Failure> {
+        self.open_with(traces, Signals::Free, args)
+    }
+
+    /// For a verb that will wait for signals: none of the threads that derive keys takes one from it.
+    pub fn open_holding_signals(self, args: &UnlockArgs) -> Result<Session, Failure> {
+        self.open_with(Traces::Leave, Signals::Held, args)
+    }
+
+    fn open_with(
+        self,
+        traces: Traces,
+        signals: Signals,
+        args: &UnlockArgs,
+    ) -> Result<Session, Failure> {
         let slots = &self.locked.header().slots;
-        let unlocker = args.plan(&self.vault, &self.shown, slots, Signals::Free)?;
+        let unlocker = args.plan(&self.vault, &self.shown, slots, signals)?;
         let unlocked = unlocker.open()?;
         if unlocked.locked.used_backup() {
             warn("the first copy of the volume header is damaged; the second one is used");
