@@ -24,6 +24,8 @@ use crate::store::volume::Volume;
 const RUN: u64 = 1 << 20;
 /// Files that are open because something waits to be applied to them.
 const WAITING: usize = 64;
+/// Free bytes of which the journal may take some for itself.
+const ROOM: u64 = 256 << 20;
 /// Entries taken from a listing at once.
 const BATCH: usize = 256;
 
@@ -315,9 +317,15 @@ impl<B: Backing> Rotation<'_, B> {
         let ended = self.volume.switch_turn()?;
         self.apply()?;
         if let Some(ended) = ended {
-            self.volume.retire_turn(&ended, true)?;
+            self.volume.retire_turn(&ended, self.has_room())?;
         }
         Ok(())
+    }
+
+    /// Whether the journal may grow: on a disk that is nearly full a rotation is slow, but needs no space.
+    fn has_room(&self) -> bool {
+        let space = self.volume.backing().space();
+        space.is_ok_and(|s| s.blocks_available.saturating_mul(s.fragment_size.into()) > ROOM)
     }
 
     /// Applies everything and closes all files but the one that is worked on.

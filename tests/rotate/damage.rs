@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use crate::common::{Vault, run};
-use crate::lab::{bytes, content_files, epochs_in_use, keyring, rotate, rotated};
+use crate::lab::{bytes, close, content_files, epochs_in_use, keyring, rotate, rotated};
 
 /// A vault with three files, one of which was changed in its second chunk; and the place of that byte.
 fn damaged() -> (Vault, fs::File) {
@@ -13,7 +13,7 @@ fn damaged() -> (Vault, fs::File) {
     for (number, name) in ["first", "second", "third"].into_iter().enumerate() {
         fs::write(mount.join(name), bytes(number as u64, 20_000 + number)).expect("written");
     }
-    mount.umount();
+    close(mount);
     let path = content_files(&vault.path())
         .into_iter()
         .find(|path| fs::metadata(path).expect("there").len() == 20_001 + 64 + 5 * 40)
@@ -48,7 +48,7 @@ fn a_damaged_file_is_named_and_the_old_key_kept_until_it_is_mended() {
         fs::read(mount.join("second")).expect("readable"),
         bytes(1, 20_001)
     );
-    mount.umount();
+    close(mount);
     rotated(&vault);
     assert_eq!(keyring(&vault).0, [1]);
     assert_eq!(epochs_in_use(&vault), [1].into());

@@ -5,7 +5,9 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use crate::common::{Vault, run, wait_until};
-use crate::lab::{Times, bytes, epochs_in_use, is_clean, keyring, make_tree, rotate, rotated, see};
+use crate::lab::{
+    Times, bytes, close, epochs_in_use, is_clean, keyring, make_tree, rotate, rotated, see,
+};
 
 /// Slow enough to be caught on the way: about 20 MiB of content.
 fn large() -> Vault {
@@ -16,7 +18,7 @@ fn large() -> Vault {
         let content = bytes(1000 + number, 5 << 20);
         fs::write(mount.join(format!("large {number}")), content).expect("written");
     }
-    mount.umount();
+    close(mount);
     vault
 }
 
@@ -38,20 +40,20 @@ fn killed_again_and_again_it_ends_whole() {
     let vault = large();
     let mount = vault.mount();
     let before = see(mount.path(), Times::Ignore);
-    mount.umount();
+    close(mount);
     let mut killed = 0;
-    for pause in [0, 200, 500, 900, 1400, 2000, 2600] {
-        let mut child = start(&vault, "4");
+    for pause in [0, 100, 300, 600, 1000, 1500, 2000] {
+        let mut child = start(&vault, "3");
         wait_until_begun(&vault, &mut child);
         std::thread::sleep(Duration::from_millis(pause));
         child.kill().expect("a child");
         killed += i32::from(child.wait().expect("a child").code().is_none());
         // Both epochs are there as long as it is not through.
         assert_eq!(keyring(&vault).0, [0, 1], "after {pause} ms");
-        if pause == 900 {
+        if pause == 600 {
             let mount = vault.mount();
             assert_eq!(see(mount.path(), Times::Ignore), before);
-            mount.umount();
+            close(mount);
         }
     }
     assert!(killed >= 5, "{killed}");
@@ -62,14 +64,14 @@ fn killed_again_and_again_it_ends_whole() {
     is_clean(&vault);
     let mount = vault.mount();
     assert_eq!(see(mount.path(), Times::Ignore), before);
-    mount.umount();
+    close(mount);
 }
 
 #[test]
 fn stopped_by_a_signal_it_says_so_and_goes_on() {
     let vault = large();
     let mut command = rotate(&vault);
-    command.args(["--rate", "4"]);
+    command.args(["--rate", "1"]);
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

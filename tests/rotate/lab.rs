@@ -17,7 +17,7 @@ use wardfs::names::{Stored, classify};
 use wardfs::store::volume::Locked;
 use wardfs::sys::secret::SecretVec;
 
-use crate::common::{PASSPHRASE, Ran, Vault, run, wardfs};
+use crate::common::{Mount, PASSPHRASE, Ran, Vault, run, wait_until, wardfs};
 
 /// `wardfs rotate VAULT` with its passphrase; not yet run.
 pub fn rotate(vault: &Vault) -> Command {
@@ -34,6 +34,16 @@ pub fn rotated(vault: &Vault) -> Ran {
     let ran = run(&mut rotate(vault));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     ran
+}
+
+/// Unmounts. For a moment a process that another test of this program is starting has open what this one had.
+#[track_caller]
+pub fn close(mount: Mount<'_>) {
+    wait_until("it is unmounted", || {
+        let ran = run(wardfs().arg("umount").arg(mount.path()));
+        matches!(ran.code, Some(0 | 14 | 17))
+    });
+    mount.wait_until_gone();
 }
 
 /// `wardfs check` finds nothing.
@@ -217,9 +227,9 @@ pub fn with_tree(arguments: &[&str]) -> (Vault, BTreeMap<PathBuf, Seen>) {
     let vault = Vault::with(arguments);
     let mount = vault.mount();
     make_tree(mount.path());
-    mount.umount();
+    close(mount);
     let mount = vault.mount();
     let seen = see(mount.path(), Times::Compare);
-    mount.umount();
+    close(mount);
     (vault, seen)
 }

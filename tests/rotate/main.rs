@@ -8,4 +8,5 @@ mod damage;
 mod killed;
 mod lab;
 mod refused;
+mod trouble;
 mod whole;

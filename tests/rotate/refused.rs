@@ -1,14 +1,14 @@
 //! What is refused before anything has changed.
 
 use crate::common::{Vault, run, wardfs};
-use crate::lab::{keyring, rotate};
+use crate::lab::{close, keyring, rotate};
 
 #[test]
 fn a_mounted_vault_is_refused_with_the_remedy() {
     let vault = Vault::new();
     let mount = vault.mount();
     run(&mut rotate(&vault)).refused(10, &["already mounted at", "unmount it first"]);
-    mount.umount();
+    close(mount);
     assert_eq!(keyring(&vault).0, [0]);
 }
 

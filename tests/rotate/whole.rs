@@ -1,7 +1,7 @@
 //! What a rotation changes: the epoch of every chunk, and nothing else.
 
 use crate::common::run;
-use crate::lab::{Times, epochs_in_use, is_clean, keyring, rotate, rotated, see, with_tree};
+use crate::lab::{Times, close, epochs_in_use, is_clean, keyring, rotate, rotated, see, with_tree};
 
 #[test]
 fn every_chunk_is_of_the_new_epoch_and_everything_else_as_it_was() {
@@ -14,7 +14,7 @@ fn every_chunk_is_of_the_new_epoch_and_everything_else_as_it_was() {
     is_clean(&vault);
     let mount = vault.mount();
     assert_eq!(see(mount.path(), Times::Compare), before);
-    mount.umount();
+    close(mount);
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn the_other_cipher_and_large_chunks_are_rotated_too() {
     assert_eq!(epochs_in_use(&vault), [2].into());
     let mount = vault.mount();
     assert_eq!(see(mount.path(), Times::Compare), before);
-    mount.umount();
+    close(mount);
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_vault_without_a_journal_is_rotated_only_with_force() {
     assert_eq!(epochs_in_use(&vault), [1].into());
     let mount = vault.mount();
     assert_eq!(see(mount.path(), Times::Compare), before);
-    mount.umount();
+    close(mount);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn new_files_are_of_the_new_epoch_and_info_tells_its_age() {
     assert_ne!(vault.info()["epoch_created"], created);
     let mount = vault.mount();
     std::fs::write(mount.join("new"), b"content").expect("written");
-    mount.umount();
+    close(mount);
     assert_eq!(epochs_in_use(&vault), [1].into());
 }
 
