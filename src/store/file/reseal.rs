@@ -119,6 +119,9 @@ impl<B: Backing> DataFile<B> {
             self.batch_chunk(change, &mut batch, chunk.no, &chunk.plain, chunk.flags)?;
         }
         if self.is_journaled(change) {
+            // It goes with the content, and the content is the same.
+            let mtime = self.attr(volume)?.mtime;
+            self.state().mtime = Some(mtime);
             return self.put_batch(change, batch).map(drop);
         }
         self.keep_mtime(volume, || {
