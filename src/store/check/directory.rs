@@ -4,7 +4,7 @@ use std::io;
 
 use crate::crypto::DirId;
 use crate::names::{Stored, classify};
-use crate::store::backing::{Backing, Listing, OpenFor, SetTime, Target};
+use crate::store::backing::{Backing, Kind, Listing, OpenFor, SetTime, Target};
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::check::node::{Node, Place};
 use crate::store::check::{Check, Mode};
@@ -94,7 +94,20 @@ impl<B: Backing> Check<'_, B> {
                 Err(e) => finding.detail += &format!("; it could not be mended: {e}"),
             }
         }
+        let one_is_left = copies.file.is_err() && id.is_some();
+        if finding.state == State::Damaged && one_is_left && self.crash_left(place.node, ID_FILE) {
+            finding.crash_left();
+        }
         self.tell(finding);
+    }
+
+    /// Whether a file beside the tree was written when a crash may have torn it.
+    pub(super) fn crash_left(&self, node: &Node<B>, name: &[u8]) -> bool {
+        let attr = self
+            .volume
+            .backing()
+            .stat(Target::At(node.dir.handle(), name));
+        attr.is_ok_and(|a| a.kind() == Kind::File && self.volume.is_crash_leftover(&a))
     }
 
     fn copies(&self, node: &Node<B>) -> io::Result<Copies> {

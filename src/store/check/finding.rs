@@ -140,6 +140,12 @@ impl Finding {
         }
     }
 
+    /// It was never synced, and a crash explains it.
+    pub(super) fn crash_left(&mut self) {
+        self.state = State::Leftover;
+        self.detail += "; a crash left it so, before it was synced";
+    }
+
     pub(super) fn at<B: Backing>(
         place: &Place<'_, B>,
         state: State,

@@ -59,7 +59,11 @@ impl<B: Backing> Check<'_, B> {
             Err(said) => {
                 let recovered = self.recover_long(node, entry, &said);
                 if recovered.is_none() {
-                    self.tell(Finding::at(&place, State::Damaged, Subject::NameFile, said));
+                    let mut finding = Finding::at(&place, State::Damaged, Subject::NameFile, said);
+                    if self.crash_left(node, &sidecar_of(entry)) {
+                        finding.crash_left();
+                    }
+                    self.tell(finding);
                 }
                 Some(recovered.unwrap_or(lost))
             }
