@@ -189,6 +189,19 @@ fn a_full_disk_is_noticed_before_a_write_is_acknowledged() {
 }
 
 #[test]
+fn a_byte_far_behind_the_end_of_a_synced_file_takes_no_space_between() {
+    with_synced_file(|_, driver, handle| {
+        driver.fs().write(handle.1, 1 << 40, b"x").expect("room");
+        driver.fs().fsync(handle.1, Sync::All).expect("room");
+        driver.fs().checkpoint().expect("room");
+        let attr = driver.fs().getattr(handle.0).expect("open");
+        assert_eq!(attr.size, (1 << 40) + 1);
+        assert!(attr.blocks * 512 < 1 << 20, "{} blocks", attr.blocks);
+        driver.close(handle);
+    });
+}
+
+#[test]
 fn a_journal_that_cannot_be_flushed_makes_the_volume_read_only() {
     with_synced_file(|lab, driver, handle| {
         driver.fs().write(handle.1, 0, &[2; 100]).expect("room");

@@ -62,11 +62,6 @@ impl Placed {
         self.new_size > self.size
     }
 
-    /// The first chunk that changes.
-    fn lowest(&self) -> ChunkNo {
-        self.outgrown().unwrap_or(self.first)
-    }
-
     /// Whether it adds so little that all of it goes through the journal.
     fn grows_little(&self) -> bool {
         (self.new_size - self.size).min(self.end - self.off) <= JOURNALED_GROWTH
@@ -256,8 +251,12 @@ impl<B: Backing> DataFile<B> {
             state.sparse_before || !state.gaps.is_empty()
         };
         if may_lack_blocks {
+            if let Some(no) = p.outgrown() {
+                self.reserve_home(change, no, no, p.geometry.chunk_size())?;
+            }
+            // What lies between is a hole, and stays one.
             let last_len = p.geometry.chunk_len(p.last, p.new_size);
-            self.reserve_home(change, p.lowest(), p.last, last_len)?;
+            self.reserve_home(change, p.first, p.last, last_len)?;
         }
         let seq = change.volume.next_seq()?;
         let runs = self.seal_write(change, p, write, seq)?;
