@@ -1,151 +1,34 @@
 //! The request handlers: every method of the binding, each on purpose; only `batch_forget` stays as it is there, since
 //! fuser 0.18.0 does not export the type of its argument.
 //!
-//! A panic in one is answered with EIO and makes the volume read-only. ENOSYS is permanent for a connection, so it is
-//! answered only where the kernel's own way is the right one: locks (it keeps them itself), access (it checks modes
-//! itself), FLUSH (it writes dirty pages back before, and we have nothing to add), bmap and poll.
+//! ENOSYS is permanent for a connection, so it is answered only where the kernel's own way is the right one: locks (it
+//! keeps them itself), access (it checks modes itself), FLUSH (it writes dirty pages back before, and we have nothing to
+//! add), bmap and poll.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags,
-    PollNotifier, RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier,
+    RenameFlags, ReplyAttr, ReplyBmap, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::content::Buffer;
-use crate::fs::errno::errno;
-use crate::fs::{self, Caller, Detail, DirEntry, Entry, Existing, Fh, Fs, NewMode, SetAttr};
-use crate::fuse::convert::{file_attr, file_type, set_time};
-use crate::fuse::seeker::{Job, Seeker};
-use crate::store::Disk;
-use crate::store::backing::{RenameMode, SeekTo, Sync, XattrMode};
-
-/// The largest READ and WRITE, and so the largest request.
-pub const MAX_IO: u32 = 1 << 20;
-/// Requests the kernel may have under way in the background: readahead and write-back.
-const MAX_BACKGROUND: u16 = 64;
-
-/// What the kernel is asked for, if it has it, each with its reason.
-const WANTED: [InitFlags; 7] = [
-    // Lookups and listings in one directory run in parallel.
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    // `ls -l` without a request for each entry, where the kernel sees that pattern.
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
-    // A link's target needs a decryption.
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_ASYNC_DIO,
-    // No request for security.capability before each write; clearing the bits is then up to us.
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    // Inodes are found by number as long as the kernel knows them: an NFS export works.
-    InitFlags::FUSE_EXPORT_SUPPORT,
-];
-
-/// How long the kernel may remember, and what it may keep.
-#[derive(Debug, Clone)]
-pub struct Policy {
-    pub entry_ttl: Duration,
-    pub attr_ttl: Duration,
-    pub negative_ttl: Duration,
-    pub writeback: bool,
-    /// The vault may be changed by others: the kernel must look again.
-    pub shared: bool,
-    pub acl: bool,
-}
-
-/// See the module.
-#[derive(Debug)]
-pub struct Shell {
-    pub fs: Arc<Fs<Disk>>,
-    pub policy: Policy,
-    pub seeker: Seeker,
-}
-
-type Answer<R> = Result<R, Errno>;
-
-fn caller(req: &Request) -> Caller {
-    Caller {
-        uid: req.uid(),
-        gid: req.gid(),
-    }
-}
-
-/// Runs one operation; a panic makes the volume read-only.
-fn run<R>(fs: &Fs<Disk>, ino: INodeNo, op: impl FnOnce(&Fs<Disk>) -> fs::Result<R>) -> Answer<R> {
-    match catch_unwind(AssertUnwindSafe(|| op(fs))) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(e)) => Err(Errno::from_i32(errno(ino.0, &e))),
-        Err(_) => {
-            fs.volume()
-                .latch_read_only("a request could not be completed because of a defect");
-            Err(Errno::EIO)
-        }
-    }
-}
-
-fn empty(answer: Answer<()>, reply: ReplyEmpty) {
-    match answer {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(e),
-    }
-}
-
-impl Shell {
-    fn run<R>(&self, ino: INodeNo, op: impl FnOnce(&Fs<Disk>) -> fs::Result<R>) -> Answer<R> {
-        run(&self.fs, ino, op)
-    }
-
-    fn entry(&self, answer: Answer<Entry>, reply: ReplyEntry) {
-        match answer {
-            Ok(e) => reply.entry_with_ttls(
-                &self.policy.attr_ttl,
-                &self.policy.entry_ttl,
-                &file_attr(&e.attr),
-                Generation(e.generation),
-            ),
-            Err(e) => reply.error(e),
-        }
-    }
-
-    fn open_flags(&self) -> FopenFlags {
-        if self.policy.shared {
-            FopenFlags::empty()
-        } else {
-            FopenFlags::FOPEN_KEEP_CACHE
-        }
-    }
-}
+use crate::fs::{Existing, Fh, Fs, NewMode, SetAttr};
+use crate::fuse::agreement::{MAX_IO, agree};
+use crate::fuse::convert::{file_attr, set_time};
+use crate::fuse::shell::{Shell, caller, empty, xattr_reply};
+use crate::store::backing::{RenameMode, Sync, XattrMode};
 
 impl fuser::Filesystem for Shell {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        let mut wanted = WANTED.to_vec();
-        if self.policy.writeback {
-            wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
-        }
-        wanted.push(match self.policy.shared {
-            true => InitFlags::FUSE_AUTO_INVAL_DATA,
-            false => InitFlags::FUSE_EXPLICIT_INVAL_DATA,
-        });
-        if self.policy.acl {
-            wanted.extend([InitFlags::FUSE_POSIX_ACL, InitFlags::FUSE_DONT_MASK]);
-        }
-        for flag in wanted {
-            if let Err(missing) = config.add_capabilities(flag) {
-                log::info!("the kernel does not offer {missing:?}");
-            }
-        }
-        // Both are within the limits of the binding.
-        let _ = config.set_max_write(MAX_IO);
-        let _ = config.set_max_background(MAX_BACKGROUND);
+        agree(&self.policy, config);
         Ok(())
     }
 
@@ -419,18 +302,9 @@ impl fuser::Filesystem for Shell {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let mut add = |e: &DirEntry<'_>| {
-            let name = OsStr::from_bytes(e.name);
-            !reply.add(INodeNo(e.ino), e.cookie, file_type(e.kind), name)
-        };
-        match self.run(ino, |fs| {
-            fs.readdir(Fh(fh.0), offset, Detail::Names, &mut add)
-        }) {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(e),
-        }
+        self.list_names(ino, fh, offset, reply);
     }
 
     fn readdirplus(
@@ -439,30 +313,9 @@ impl fuser::Filesystem for Shell {
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let ttl = self.policy.entry_ttl.min(self.policy.attr_ttl);
-        let mut add = |e: &DirEntry<'_>| {
-            let Some(entry) = &e.entry else {
-                return true;
-            };
-            let name = OsStr::from_bytes(e.name);
-            let generation = Generation(entry.generation);
-            !reply.add(
-                INodeNo(e.ino),
-                e.cookie,
-                name,
-                &ttl,
-                &file_attr(&entry.attr),
-                generation,
-            )
-        };
-        match self.run(ino, |fs| {
-            fs.readdir(Fh(fh.0), offset, Detail::Attributes, &mut add)
-        }) {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(e),
-        }
+        self.list_attributes(ino, fh, offset, reply);
     }
 
     fn releasedir(
@@ -665,31 +518,7 @@ impl fuser::Filesystem for Shell {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let to = match whence {
-            libc::SEEK_DATA => SeekTo::Data,
-            libc::SEEK_HOLE => SeekTo::Hole,
-            _ => return reply.error(Errno::EINVAL),
-        };
-        let Ok(from) = u64::try_from(offset) else {
-            return reply.error(Errno::ENXIO);
-        };
-        let fs = self.fs.clone();
-        let answer = move |reply: ReplyLseek| match run(&fs, ino, |fs| fs.seek(Fh(fh.0), from, to))
-        {
-            Ok(Some(found)) => reply.offset(found as i64),
-            Ok(None) => reply.error(Errno::ENXIO),
-            Err(e) => reply.error(e),
-        };
-        let dirty = self.run(ino, |fs| fs.may_have_dirty_pages(Fh(fh.0)));
-        if self.policy.writeback && dirty.unwrap_or(true) {
-            self.seeker.send(Job {
-                ino,
-                reply,
-                answer: Box::new(answer),
-            });
-        } else {
-            answer(reply);
-        }
+        self.seek(ino, fh, offset, whence, reply);
     }
 
     fn copy_file_range(
@@ -715,103 +544,5 @@ impl fuser::Filesystem for Shell {
             Ok(done) => reply.written(done as u32),
             Err(e) => reply.error(e),
         }
-    }
-}
-
-fn xattr_reply(answer: Answer<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match answer {
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(e) => reply.error(e),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::crypto::Cipher;
-    use crate::keys::kdf::Argon2Params;
-    use crate::keys::secret::SlotSecret;
-    use crate::store::disk::Atime;
-    use crate::store::lock::{Note, VaultLock};
-    use crate::store::upkeep::JournalMode;
-    use crate::store::volume::{self, Access, InitParams, Locked, Options, Volume};
-    use crate::sys::secret::SecretVec;
-
-    struct Dir(std::path::PathBuf);
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
-
-    fn filesystem(dir: &Path) -> Fs<Disk> {
-        let secret = SlotSecret::new(Some(SecretVec::from(&b"p"[..])), None).expect("a secret");
-        let params = InitParams {
-            cipher: Cipher::XChaCha20Poly1305,
-            chunk_size: 4096,
-            label: String::new(),
-            kdf: Argon2Params {
-                memory_kib: Argon2Params::MIN_MEMORY_KIB,
-                time: 1,
-                lanes: 1,
-            },
-            journal: JournalMode::Full,
-        };
-        volume::init(dir, &params, &secret).expect("made");
-        let locked = Locked::open(dir).expect("a vault");
-        let (_, keys) = locked.unlock(&secret).expect("its secret");
-        let lock = VaultLock::acquire(dir, None, Note::Write).expect("free");
-        let (header, atime) = (locked.header(), Atime::Backing);
-        let volume = Volume::open(
-            dir,
-            lock,
-            keys,
-            header,
-            (Access::ReadWrite, atime),
-            Options::default(),
-        )
-        .expect("opens");
-        let config = fs::Config {
-            own_as_caller: false,
-            acl: false,
-            cached_dirs: 16,
-        };
-        Fs::new(volume, config).expect("has a root")
-    }
-
-    #[test]
-    fn a_panic_is_answered_with_eio_and_allows_reading_only() {
-        let dir = std::env::temp_dir().join(format!("wardfs-panic-{}", std::process::id()));
-        let dir = Dir(dir);
-        let fs = filesystem(&dir.0);
-        let caller = Caller { uid: 0, gid: 0 };
-        let new = NewMode {
-            mode: 0o600,
-            umask: 0,
-        };
-        let create = |name: &'static [u8]| {
-            run(&fs, INodeNo(1), |fs| {
-                let (entry, fh) = fs.create(caller, 1, name, new, Existing::Refuse)?;
-                fs.write(fh, 0, b"before")?;
-                fs.release(fh)?;
-                Ok(entry.attr.ino)
-            })
-        };
-        let ino = create(b"file").expect("created");
-        let panicked: Answer<()> = run(&fs, INodeNo(1), |_| panic!("on purpose"));
-        assert_eq!(panicked.err().map(|e| e.code()), Some(libc::EIO));
-
-        assert_eq!(create(b"other").err().map(|e| e.code()), Some(libc::EROFS));
-        let read = run(&fs, INodeNo(ino), |fs| {
-            let fh = fs.open(ino, libc::O_RDONLY)?;
-            let mut data = [0; 16];
-            let got = fs.read(fh, 0, &mut data)?;
-            fs.release(fh)?;
-            Ok(data[..got].to_vec())
-        });
-        assert_eq!(read.ok().as_deref(), Some(&b"before"[..]));
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! No POSIX rule and no error code is decided here.
 
+mod agreement;
 mod convert;
 mod handlers;
 mod keeper;
+mod listing;
 pub mod options;
 mod seeker;
 pub mod session;
+mod shell;

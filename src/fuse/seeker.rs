@@ -9,7 +9,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::{io, thread};
 
-use fuser::{INodeNo, Notifier, ReplyLseek};
+use fuser::{Errno, FileHandle, INodeNo, Notifier, ReplyLseek};
+
+use crate::fs::Fh;
+use crate::fuse::shell::{Shell, run};
+use crate::store::backing::SeekTo;
 
 /// A seek that waits for write-back. `answer` looks for the place and replies.
 pub struct Job {
@@ -70,5 +74,36 @@ fn serve(jobs: &Receiver<Job>, notifier: &OnceLock<Notifier>) {
             );
         }
         (job.answer)(job.reply);
+    }
+}
+
+impl Shell {
+    /// Looks for data or a hole from `offset` on and replies.
+    pub fn seek(&self, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let to = match whence {
+            libc::SEEK_DATA => SeekTo::Data,
+            libc::SEEK_HOLE => SeekTo::Hole,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(from) = u64::try_from(offset) else {
+            return reply.error(Errno::ENXIO);
+        };
+        let fs = self.fs.clone();
+        let answer = move |reply: ReplyLseek| match run(&fs, ino, |fs| fs.seek(Fh(fh.0), from, to))
+        {
+            Ok(Some(found)) => reply.offset(found as i64),
+            Ok(None) => reply.error(Errno::ENXIO),
+            Err(e) => reply.error(e),
+        };
+        let dirty = self.run(ino, |fs| fs.may_have_dirty_pages(Fh(fh.0)));
+        if self.policy.writeback && dirty.unwrap_or(true) {
+            self.seeker.send(Job {
+                ino,
+                reply,
+                answer: Box::new(answer),
+            });
+        } else {
+            answer(reply);
+        }
     }
 }

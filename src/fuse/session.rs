@@ -8,10 +8,10 @@ use std::sync::Arc;
 use fuser::{Config, SessionACL};
 
 use crate::fs::{self, Fs};
-use crate::fuse::handlers::{Policy, Shell};
 use crate::fuse::keeper::Keeper;
 use crate::fuse::options::MountOptions;
 use crate::fuse::seeker::Seeker;
+use crate::fuse::shell::{Policy, Shell};
 use crate::store::{Disk, Volume};
 use crate::sys::mount::{FuseMountError, KernelMount, Mounted, fuse_mount};
 
