@@ -4,22 +4,16 @@ import contextlib
 import os
 import random
 import shutil
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from databases import Cluster
-from disks import Directory, open_disk, run, sync_directory, wait
+from disks import RECORDING_DISK, Directory, open_disk, run, sync_directory, wait
 from histories import Records
 from mounts import Unusable, open_system
 from workbench import WORKLOADS
 from workloads import sync_file_systems
-
-# A writer that takes longer to begin or to end hangs. Generous: others may use the machine.
-HAND_SECONDS = 180
 
 
 @dataclass(frozen=True)
@@ -55,15 +49,16 @@ class Result:
 
 
 class Round:
-    def __init__(self, job, home, recorder, seconds, keep, patterns):
+    def __init__(self, job, home, arguments, patterns, workbench):
         self.job = job
         self.home = Path(home)
-        self.seconds = seconds
-        self.keep = keep
+        self.seconds = arguments.seconds
+        self.keep = arguments.keep
         self.patterns = patterns
+        self.workbench = workbench
         self.dice = random.Random(f"{job.seed} {job.column} {job.workload}")
         self.workload = WORKLOADS[job.workload]
-        self.disk = open_disk(job.column, self.home, recorder, job.lie)
+        self.disk = open_disk(job.column, self.home, RECORDING_DISK, job.lie)
         # Where only the daemon dies, half of the rounds leave nothing to the kernel's cache: then every write counts.
         cached = job.column == "kill" and job.system.startswith("wardfs")
         self.on_write = job.column == "kill" and not (cached and job.seed % 2)
@@ -92,26 +87,19 @@ class Round:
 
     def set_up(self):
         self.home.mkdir(parents=True)
-        self.disk.create()
+        postgres = self.job.workload == "postgres"
+        self.disk.create(self.patterns.disk(self.job.system, self.job.column) if postgres else None)
         self.system.make_places()
-        # The directory is there; that what init makes in it is too is for init to see to.
-        sync_file_systems(self.disk.root)
-        self.system.init()
-        if not self.workload.fresh:
+        if not postgres:
+            # The directory is there; that what init makes in it is too is for init to see to.
             sync_file_systems(self.disk.root)
+            self.system.init()
+            if not self.workload.fresh:
+                sync_file_systems(self.disk.root)
         self.system.mount()
-        if self.job.workload == "postgres":
-            self.populate()
-
-    def populate(self):
-        """A cluster that was copied to the mount in peace: after an unmount in order, and all written to the disk."""
-        os.chmod(self.system.root, 0o755)
-        self.cluster().populate(self.patterns)
-        self.system.unmount()
-        sync_file_systems(self.disk.root)
-        self.system.mount()
-        self.server = self.cluster()
-        self.server.start()
+        if postgres:
+            self.server = self.cluster()
+            self.server.start()
 
     def cluster(self):
         return Cluster.at(self.system.root, self.log(0))
@@ -121,22 +109,16 @@ class Round:
 
     def work(self):
         for hand in range(self.workload.hands):
-            log = self.log(hand)
-            log.touch()
+            self.log(hand).touch()
             acknowledged = "write" if self.on_write else "sync"
-            program = [sys.executable, "-B", Path(__file__).parent / "workbench.py"]
-            command = [*program, self.job.workload, self.system.root, log, str(self.job.seed), str(hand), acknowledged]
-            errors = open(self.home / f"errors{hand}", "wb")
-            with errors:
-                self.hands.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors))
+            place = str(self.system.root), str(self.log(hand))
+            self.hands.append(self.workbench.hire(self.home / f"errors{hand}", self.job.workload, *place, self.job.seed, hand, acknowledged))
         if not self.workload.fresh:
             for number, hand in enumerate(self.hands):
-                timer = threading.Timer(HAND_SECONDS, hand.kill)
-                timer.start()
-                ready = hand.stdout.readline()
-                timer.cancel()
-                if ready != b"ready\n":
-                    raise Unusable(f"a writer did not get ready: {self.errors(number)}")
+                try:
+                    hand.wait_ready()
+                except Unusable as reason:
+                    raise Unusable(f"{reason}: {self.errors(number)}") from None
         if self.job.lie:
             time.sleep(0.1)
             self.disk.snapshot()
@@ -146,7 +128,7 @@ class Round:
         return (self.home / f"errors{number}").read_text(errors="replace").strip()[-300:]
 
     def crash(self):
-        early = [self.errors(number) for number, hand in enumerate(self.hands) if hand.poll() is not None]
+        early = [self.errors(number) for number, hand in enumerate(self.hands) if not hand.works()]
         if isinstance(self.disk, Directory):
             self.until = time.monotonic_ns()
             self.system.die()
@@ -182,10 +164,8 @@ class Round:
             self.server = None
         # A writer that waits for a filesystem that hangs can only end when that does.
         self.system.abort()
-        for hand in self.hands:
-            hand.wait(HAND_SECONDS)
-            hand.stdout.close()
-        self.hands = []
+        while self.hands:
+            self.hands.pop().end()
 
     def look(self):
         logs = [Records(self.log(hand), self.until) for hand in range(self.workload.hands)]

@@ -31,6 +31,8 @@ MAKE = {
     "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", "-J", "size=8"],
     "xfs": ["mkfs.xfs", "-q", "-f", "-K"],
 }
+# Copies of an xfs have its identifier.
+MOUNT = {"ext4": [], "xfs": ["-o", "nouuid"]}
 
 
 def run(*command, seconds=180):
@@ -77,12 +79,16 @@ class Disk:
         self.device = None
         self.outcome = ""
 
-    def create(self):
+    def create(self, pattern=None):
+        """A new one, or a copy of another that is not in use."""
         self.home.mkdir(parents=True, exist_ok=True)
         self.root.mkdir()
-        with open(self.image, "wb") as image:
-            image.truncate(SIZES[self.filesystem])
-        run(*MAKE[self.filesystem], self.image)
+        if pattern:
+            run("cp", pattern.image, self.image)
+        else:
+            with open(self.image, "wb") as image:
+                image.truncate(SIZES[self.filesystem])
+            run(*MAKE[self.filesystem], self.image)
         self.start()
         self.mount(self.under())
 
@@ -97,7 +103,7 @@ class Disk:
         """Also replays the filesystem's own journal."""
         self.device = run("losetup", "--find", "--show", file)
         try:
-            run("mount", "-t", self.filesystem, self.device, self.root)
+            run("mount", "-t", self.filesystem, *MOUNT[self.filesystem], self.device, self.root)
         except BaseException:
             self.release()
             raise
@@ -240,8 +246,11 @@ class Directory:
         self.home = Path(home)
         self.root = self.home / "disk"
 
-    def create(self):
-        self.root.mkdir(parents=True)
+    def create(self, pattern=None):
+        if pattern:
+            run("cp", "-a", pattern.root, self.root)
+        else:
+            self.root.mkdir(parents=True)
 
     def restart(self):
         pass

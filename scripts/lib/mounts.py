@@ -57,7 +57,7 @@ class System:
         self.init()
 
     def make_places(self):
-        self.root.mkdir(parents=True)
+        self.root.mkdir(parents=True, exist_ok=True)
 
     def init(self):
         pass
@@ -132,7 +132,7 @@ class Mounted(System):
 
     def make_places(self):
         self.home.mkdir(parents=True, exist_ok=True)
-        self.vault.mkdir()
+        self.vault.mkdir(exist_ok=True)
         self.root.mkdir()
         self.secret.write_text(PASSPHRASE + "\n")
         self.secret.chmod(0o600)
@@ -205,6 +205,8 @@ class Mounted(System):
         return self.log.read_text(errors="replace")[-2000:]
 
     def abort(self):
+        if str(self.root) not in mounts_below(self.home):
+            return
         force = ["umount", "-f", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
         subprocess.run([*force, self.root], stderr=subprocess.DEVNULL, check=False)
 
@@ -232,7 +234,7 @@ class Wardfs(Mounted):
             raise Unusable(f"{program or cls.program} does not exist; build it first: cargo build --release")
 
     def init(self):
-        cheap = ("--kdf-memory", "64M", "--kdf-time", "1", "--kdf-parallel", "1")
+        cheap = ("--kdf-memory", "8M", "--kdf-time", "1", "--kdf-parallel", "1", "--force")
         self.run(self.program, "init", str(self.vault), "--passphrase-file", str(self.secret), *cheap, *self.init_options)
 
     def serve(self):
