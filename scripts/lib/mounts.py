@@ -1,7 +1,8 @@
 """Directories to work in: a plain one, or a vault of an encrypted filesystem and its mount.
 
 Shared by scripts/bench, scripts/pjdfstest, scripts/fsx, scripts/crash-real and scripts/crash-copies. A system is named as on the command line:
-NAME[@PROGRAM][+MOUNT-OPTION...], for example wardfs, wardfs-xchacha+nowriteback+acl or wardfs@/tmp/old/wardfs.
+NAME[@PROGRAM][+MOUNT-OPTION...], for example wardfs, wardfs-xchacha+nowriteback+acl, wardfs+journal=off or
+wardfs@/tmp/old/wardfs.
 Every daemon runs in the foreground as a child of this process, so that its processor time and memory are known
 and none is left behind.
 """
@@ -238,9 +239,11 @@ class Wardfs(Mounted):
         self.run(self.program, "init", str(self.vault), "--passphrase-file", str(self.secret), *cheap, *self.init_options)
 
     def serve(self):
-        options = ["-o", ",".join(self.options)] if self.options else []
-        return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *options]
-
+        # It takes journal=off as an option of its own, the others are those of mount(8).
+        flags = [word for option in self.options if option.startswith("journal=") for word in ("--journal", option[8:])]
+        rest = [option for option in self.options if not option.startswith("journal=")]
+        flags += ["-o", ",".join(rest)] if rest else []
+        return [self.program, "mount", "-f", self.vault, self.root, "--passphrase-file", self.secret, *flags]
 
     def damage(self):
         """What `wardfs check` says of an unmounted vault if anything in it is damaged or cannot be read; else None."""

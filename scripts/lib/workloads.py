@@ -125,7 +125,8 @@ class Crew:
 
 
 def write_file(path, size, first, sync):
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    """What is there already is overwritten, not cut off first."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
     for number in range(size // CHUNK):
         os.write(descriptor, cut(first + number, CHUNK))
     if sync:
@@ -172,9 +173,6 @@ def one_file(trial):
     verify_file(path, size, 0)
     for jobs, reads in ((1, 16000), (4, 32000)):
         random_read(trial, path, size, jobs, trial.count(reads))
-    changed = random_write(trial, path, size)
-    trial.cold()
-    verify_file(path, size, 0, changed)
 
 
 def random_read(trial, path, size, jobs, reads):
@@ -202,27 +200,36 @@ def random_read(trial, path, size, jobs, reads):
     crew.finish()
 
 
-def random_write(trial, path, size):
-    choice = random.Random(7)
+def overwrites(trial):
+    """What replaces data that was synced: a journal makes it dearer, and safe."""
+    path, size = f"{trial.root}/file", trial.count(512) * MIB
+    write_file(path, size, 0, sync=True)
+    trial.cold()
+    with trial.clock("rewrite", size / MIB):
+        write_file(path, size, 5000, sync=True)
     changed = {}
-    pages = choice.sample(range(size // PAGE), min(trial.count(32768), size // PAGE))
+    for kib in (4, 8):
+        for writes, name, sync_each in ((128 * KIB // kib, "", False), (4000, "-sync", True)):
+            changed |= random_write(trial, f"random-write-{kib}k{name}", path, kib * KIB, trial.count(writes), sync_each)
+    trial.cold()
+    verify_file(path, size, 5000, changed)
+
+
+def random_write(trial, name, path, length, writes, sync_each):
+    """Returns what `verify_file` has to find changed, page by page: later writes replace earlier ones."""
+    size = os.stat(path).st_size
+    places = random.Random(name).sample(range(size // length), min(writes, size // length))
     trial.cold()
     descriptor = os.open(path, os.O_RDWR)
-    with trial.clock("random-write", len(pages)):
-        for number, page in enumerate(pages):
-            os.pwrite(descriptor, cut(number, PAGE), page * PAGE)
+    with trial.clock(name, len(places)):
+        for number, place in enumerate(places):
+            os.pwrite(descriptor, cut(number, length), place * length)
+            if sync_each:
+                os.fdatasync(descriptor)
         os.fsync(descriptor)
-    changed.update({page * PAGE: cut(number, PAGE) for number, page in enumerate(pages)})
-    pairs = choice.sample(range(size // PAGE // 2), min(trial.count(4000), size // PAGE // 2))
-    with trial.clock("random-write-sync", len(pairs)):
-        for number, pair in enumerate(pairs):
-            os.pwrite(descriptor, cut(number + 1, 2 * PAGE), pair * 2 * PAGE)
-            os.fdatasync(descriptor)
     os.close(descriptor)
-    for number, pair in enumerate(pairs):
-        changed.pop((pair * 2 + 1) * PAGE, None)
-        changed[pair * 2 * PAGE] = cut(number + 1, 2 * PAGE)
-    return changed
+    pages = range(0, length, PAGE)
+    return {place * length + page: cut(number, length)[page : page + PAGE] for number, place in enumerate(places) for page in pages}
 
 
 def files_in_directories(root, count, per_directory):
@@ -411,8 +418,13 @@ GROUPS = [
         "read-warm": ("MiB/s", "the same read again"),
         "random-read-1": ("/s", "random 4 KiB reads, nothing cached"),
         "random-read-4": ("/s", "the same by 4 processes"),
-        "random-write": ("/s", "random 4 KiB overwrites, one fsync at the end"),
-        "random-write-sync": ("/s", "random 8 KiB overwrites, fdatasync after each"),
+    }),
+    (overwrites, {
+        "rewrite": ("MiB/s", "a file of 512 MiB overwritten from beginning to end, fsync"),
+        "random-write-4k": ("/s", "random 4 KiB overwrites in it, one fsync at the end"),
+        "random-write-4k-sync": ("/s", "the same, fdatasync after each"),
+        "random-write-8k": ("/s", "random 8 KiB overwrites, one fsync at the end"),
+        "random-write-8k-sync": ("/s", "the same, fdatasync after each"),
     }),
     (scans, {
         "scans-write": ("MiB/s", "1,000 files of 512 KiB written, syncfs"),
