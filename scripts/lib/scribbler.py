@@ -184,7 +184,7 @@ class Scribbler:
             os.close(descriptor)
 
     def judge(self, root, name, complete):
-        """(what is wrong with a file in a copy, or None; what it was held against: "still", "written" or "older")
+        """(what is wrong with a file in a copy, or None; what it was held against: "still", "recent", "written", "older")
 
         `complete` is whether the program that copied did not complain that files changed under it.
         """
@@ -193,7 +193,11 @@ class Scribbler:
         if states is None:
             return "has a name that never was", "written"
         if name not in self.touched:
-            return error or (None if found == states[-1].synced else "is not what it was all the time"), "still"
+            if error or found == states[-1].synced:
+                return error, "still"
+            # Those that were synced a moment before the copy may not have been in their place yet.
+            moment = not name.startswith("still") and states[-1].past.wrong(found, BLOCK) is None
+            return "is not what it was all the time", "recent" if moment else "still"
         if error:
             return error, "written"
         if found is None:
