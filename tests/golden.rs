@@ -21,7 +21,7 @@ use wardfs::format::superblock::Superblock;
 use wardfs::format::volume::VolumeHeader;
 use wardfs::keys::header::{remac, unlock};
 use wardfs::keys::kind::{
-    Command, Credential, Keyfile, Kind, Recovery, Share, Shares, StoredCommand,
+    Command, Credential, Kind, Personal, Recovery, Share, Shares, StoredCommand,
 };
 use wardfs::keys::printed;
 use wardfs::keys::secret::{SlotSecret, hash_keyfile};
@@ -419,7 +419,7 @@ fn a_recovery_key_and_shares_of_the_same_bytes() {
 fn several_keyfiles() {
     let hashes = ["third", "first", "second"];
     let hashes = hashes.map(|text| hash_keyfile(&mut text.as_bytes()).expect("bytes"));
-    let keyfiles = Keyfile::new(hashes.into()).expect("different ones");
+    let keyfiles = Personal::new(None, hashes.into()).expect("different ones");
     assert!(is_committed_to(
         &keyfiles,
         &[],

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::failure::{Failure, warn};
 use super::source::{self, Passphrase, Source, Told};
 use crate::format::slot::{Slot, SlotKind};
-use crate::keys::kind::{self, Keyfile, Kind, PassphraseAndKeyfile};
+use crate::keys::kind::{Kind, Personal};
 use crate::keys::secret::SlotSecret;
 use crate::sys::terminal::Terminal;
 
@@ -205,16 +205,8 @@ impl SecretPlan {
             (Some(Source::Terminal), Role::New) => Some(ask_twice(vault)?),
             (Some(source), _) => Some(source.read()?),
         };
-        Ok(match passphrase {
-            None => Box::new(Keyfile::new(keyfiles).map_err(|e| Failure::kind(&e))?),
-            Some(passphrase) if keyfiles.is_empty() => {
-                Box::new(kind::Passphrase::new(passphrase).map_err(|e| Failure::kind(&e))?)
-            }
-            Some(passphrase) => {
-                let both = PassphraseAndKeyfile::new(passphrase, keyfiles);
-                Box::new(both.map_err(|e| Failure::kind(&e))?)
-            }
-        })
+        let personal = Personal::new(passphrase, keyfiles).map_err(|e| Failure::kind(&e))?;
+        Ok(Box::new(personal))
     }
 
     /// Reads the secret.

@@ -6,8 +6,7 @@
 
 mod command;
 mod credential;
-mod keyfile;
-mod passphrase;
+mod personal;
 mod recovery;
 mod shares;
 
@@ -20,8 +19,7 @@ use crate::sys::secret::SecretVec;
 
 pub use command::{Command, DEFAULT_TIMEOUT, MAX_TIMEOUT, StoredCommand};
 pub use credential::Credential;
-pub use keyfile::{Keyfile, PassphraseAndKeyfile};
-pub use passphrase::Passphrase;
+pub use personal::Personal;
 pub use recovery::Recovery;
 pub use shares::{Share, ShareSet, Shares};
 
@@ -125,9 +123,9 @@ impl std::error::Error for KindError {}
 pub fn describe(slot: &Slot) -> String {
     let data = &slot.data;
     let described = match slot.kind {
-        SlotKind::Passphrase => Passphrase::describe(data),
-        SlotKind::Keyfile => Keyfile::describe(data),
-        SlotKind::PassphraseAndKeyfile => PassphraseAndKeyfile::describe(data),
+        SlotKind::Passphrase | SlotKind::Keyfile | SlotKind::PassphraseAndKeyfile => {
+            Personal::describe(data)
+        }
         SlotKind::Credential => Credential::describe(data),
         SlotKind::Command => Command::describe(data),
         SlotKind::Recovery => Recovery::describe(data),
