@@ -68,6 +68,7 @@ static KEYS: LazyLock<Arc<VolumeKeys>> = LazyLock::new(|| {
     let keyring = Keyring {
         current: Epoch(0),
         roots: vec![root],
+        tree: None,
     };
     let key = VolumeKey(SecretBytes::take(&mut [1; 32]));
     Arc::new(VolumeKeys::new(&key, keyring))
@@ -304,6 +305,7 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             let keyring = Keyring {
                 current: Epoch(1),
                 roots: vec![root(0), root(1)],
+                tree: None,
             };
             vec![keyring.encode().as_bytes().to_vec()]
         }

@@ -60,6 +60,7 @@ fn volume_keys() -> Arc<VolumeKeys> {
     let keyring = Keyring {
         current: Epoch(9),
         roots: vec![root(0, 32), root(9, 64)],
+        tree: None,
     };
     Arc::new(VolumeKeys::new(&volume_key(), keyring))
 }

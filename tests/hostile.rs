@@ -75,6 +75,7 @@ fn keys() -> Arc<VolumeKeys> {
     let keyring = Keyring {
         current: Epoch(0),
         roots: vec![root],
+        tree: None,
     };
     let key = VolumeKey(SecretBytes::take(&mut [1; 32]));
     Arc::new(VolumeKeys::new(&key, keyring))
@@ -132,6 +133,7 @@ fn keyrings() {
     let valid = Keyring {
         current: Epoch(1),
         roots: vec![root(0), root(1)],
+        tree: None,
     }
     .encode();
     mutations(valid.as_bytes(), |bytes| {

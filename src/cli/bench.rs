@@ -149,6 +149,7 @@ fn throwaway_keys() -> Arc<VolumeKeys> {
     let keyring = Keyring {
         current: epoch,
         roots: vec![new_content_root(epoch)],
+        tree: None,
     };
     Arc::new(VolumeKeys::new(&VolumeKey::generate(), keyring))
 }

@@ -1,5 +1,8 @@
 //! `wardfs rotate`: a new content key, and all content sealed with it.
 
+mod kept;
+mod volume_key;
+
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +33,7 @@ use crate::store::volume::{Access, Options, VolumeError};
 use crate::store::{Disk, Error, Volume};
 use crate::sys::daemon::raise_open_file_limit;
 use crate::sys::signals::{self, SignalFd};
+use volume_key::{How, VolumeKeyArgs};
 
 /// Between two lines of progress in JSON.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,12 +45,15 @@ const NAP: Duration = Duration::from_millis(50);
 /// Adds a content key, encrypts every file with it, in place and through the journal, and destroys the old content key
 /// when a walk through the whole vault has shown that nothing uses it any more. The vault must not be mounted. A
 /// rotation that was interrupted, by Ctrl-C, kill -9 or a crash, goes on when the command is given again.
+///
+/// With --volume-key, the key of the volume itself is replaced instead, at once, and the content stays as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   wardfs rotate ~/vault
   wardfs rotate /srv/scans --rate 50 --passphrase-file key
   wardfs rotate /srv/scans --json --keyfile key
+  wardfs rotate /srv/scans --volume-key --keep 2=recovery.txt --drop 3
 
 Ends with 0 if nothing uses the old key any more, 27 or 28 if files were passed over because they
 are damaged or cannot be read, and 29 if it was stopped; the old key is kept then.")]
@@ -58,13 +65,17 @@ pub struct RotateArgs {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     rate: Option<u64>,
 
-    /// Rotate a vault without a journal: a power cut meanwhile may damage files
+    /// Rotate a vault without a journal: a power cut meanwhile may damage files; with --volume-key, leave no key slot that
+    /// a person can open
     #[arg(long)]
     force: bool,
 
     /// Print progress, what was passed over, and at last the summary, each as one JSON object on a line of its own
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    volume_key: VolumeKeyArgs,
 
     #[command(flatten)]
     unlock: UnlockArgs,
@@ -75,6 +86,15 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     let vault = closed.vault.clone();
     // Held until the old keys are wiped, or kept.
     let _lock = lock(&vault)?;
+    if args.volume_key.volume_key {
+        let (force, json) = (args.force, args.json);
+        let how = How {
+            force,
+            json,
+            verbosity,
+        };
+        return volume_key::run(closed, &args.volume_key, &args.unlock, how);
+    }
     let has_journal = closed.locked.header().incompatible & INCOMPATIBLE_JOURNAL != 0;
     if !has_journal && !args.force {
         let message = format!(

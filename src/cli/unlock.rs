@@ -289,39 +289,9 @@ impl Unlocker {
                 })
             }
             Way::Silent(kind) => self.try_kind(kind.as_ref()),
-            Way::RecoveryKey(Some(file)) => {
-                let text = Source::File(file.clone()).read()?;
-                self.try_kind(&Recovery::typed(text.as_bytes()).map_err(|e| named(file, &e))?)
-            }
-            Way::RecoveryKey(None) => {
-                let question = format!("Recovery key for {}: ", self.shown);
-                self.try_kind(&ask_printed(&question, Recovery::typed)?)
-            }
-            Way::Shares(files) => self.try_kind(&self.shares(files)?),
+            Way::RecoveryKey(file) => self.try_kind(&recovery_key(file.as_deref(), &self.shown)?),
+            Way::Shares(files) => self.try_kind(&shares(files, &self.shown)?),
         }
-    }
-
-    fn shares(&self, files: &[PathBuf]) -> Result<Shares, Failure> {
-        let mut shares = Shares::default();
-        for file in files {
-            let text = Source::File(file.clone()).read()?;
-            let share = Share::typed(text.as_bytes()).map_err(|e| named(file, &e))?;
-            shares.given.push(share);
-        }
-        if files.is_empty() {
-            let mut need = 1;
-            while shares.given.len() < need {
-                let number = shares.given.len() + 1;
-                let question = match number {
-                    1 => format!("First share for {}: ", self.shown),
-                    _ => format!("Share {number} of {need}: "),
-                };
-                let share = ask_printed(&question, Share::typed)?;
-                need = usize::from(share.need());
-                shares.given.push(share);
-            }
-        }
-        Ok(shares)
     }
 
     /// Tries a kind on the slots of its kind.
@@ -383,6 +353,39 @@ impl Unlocker {
         let opened = open(&locked).map_err(failed)?;
         Ok((locked, opened))
     }
+}
+
+/// The recovery key in `file`, or as somebody types it for `shown`.
+pub fn recovery_key(file: Option<&Path>, shown: &str) -> Result<Recovery, Failure> {
+    let Some(file) = file else {
+        return ask_printed(&format!("Recovery key for {shown}: "), Recovery::typed);
+    };
+    let text = Source::File(file.to_owned()).read()?;
+    Recovery::typed(text.as_bytes()).map_err(|e| named(file, &e))
+}
+
+/// The shares in `files`; without any, as many as it takes are asked for.
+pub fn shares(files: &[PathBuf], shown: &str) -> Result<Shares, Failure> {
+    let mut shares = Shares::default();
+    for file in files {
+        let text = Source::File(file.clone()).read()?;
+        let share = Share::typed(text.as_bytes()).map_err(|e| named(file, &e))?;
+        shares.given.push(share);
+    }
+    if files.is_empty() {
+        let mut need = 1;
+        while shares.given.len() < need {
+            let number = shares.given.len() + 1;
+            let question = match number {
+                1 => format!("First share for {shown}: "),
+                _ => format!("Share {number} of {need}: "),
+            };
+            let share = ask_printed(&question, Share::typed)?;
+            need = usize::from(share.need());
+            shares.given.push(share);
+        }
+    }
+    Ok(shares)
 }
 
 fn named(file: &Path, error: &KindError) -> Failure {

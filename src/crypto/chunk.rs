@@ -203,6 +203,7 @@ mod tests {
         let keyring = Keyring {
             current: Epoch(0),
             roots: vec![root(0)],
+            tree: None,
         };
         Arc::new(VolumeKeys::new(&key, keyring))
     }

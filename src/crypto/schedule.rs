@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! slot secret ── Argon2id or HKDF ──> slot key, slot commitment
-//!                                        └ opens the slot ──> volume key, never changed by rotation
+//!                                        └ opens the slot ──> volume key
 //! volume key ── header MAC, journal MAC, manifest seed, audit, keyring
 //!            ├─ name root ── names, long names, directories, links, xattr names, xattr values
 //!            └─ file root ── per file: nonce mask, commitment
 //! keyring ── content root per epoch ── per file: file key
+//!         └─ name root and file root, once the volume key or the names were replaced
 //! ```
 //!
 //! HKDF-SHA-256 throughout, `info` = label ‖ context. No label is a prefix of another and each context has a fixed
@@ -17,6 +18,7 @@ use crate::crypto::nonce::NonceMask;
 use crate::crypto::rand;
 use crate::crypto::xchacha::XChaCha20Poly1305;
 use crate::format::file::FileHeader;
+use crate::format::keyring::TreeRoots;
 use crate::sys::secret::SecretBytes;
 
 const SLOT_KEY: &[u8] = b"wardfs v1 slot key";
@@ -89,9 +91,27 @@ impl VolumeKey {
     }
 
     pub fn name_keys(&self) -> NameKeys {
-        let root: SecretBytes<32> = self.derive(NAME_ROOT);
+        NameKeys::new(&self.derive(NAME_ROOT))
+    }
+
+    pub fn file_root(&self) -> FileRoot {
+        FileRoot(self.derive(FILE_ROOT))
+    }
+
+    /// The roots of the tree, for a keyring under another volume key.
+    pub fn tree_roots(&self) -> TreeRoots {
+        TreeRoots {
+            names: self.derive(NAME_ROOT),
+            files: self.derive(FILE_ROOT),
+            next_names: None,
+        }
+    }
+}
+
+impl NameKeys {
+    pub fn new(root: &SecretBytes<32>) -> Self {
         let root = root.as_bytes();
-        NameKeys {
+        Self {
             names: derive(root, &[], &[NAMES]),
             long_names: derive(root, &[], &[LONG_NAMES]),
             directories: derive(root, &[], &[DIRECTORIES]),
@@ -99,10 +119,6 @@ impl VolumeKey {
             xattr_names: derive(root, &[], &[XATTR_NAMES]),
             xattr_values: XChaCha20Poly1305::new(derive(root, &[], &[XATTR_VALUES])),
         }
-    }
-
-    pub fn file_root(&self) -> FileRoot {
-        FileRoot(self.derive(FILE_ROOT))
     }
 }
 
@@ -120,7 +136,7 @@ pub struct NameKeys {
 
 /// The root of what a file needs besides its content keys; rotation leaves it alone.
 #[derive(Debug)]
-pub struct FileRoot(SecretBytes<32>);
+pub struct FileRoot(pub SecretBytes<32>);
 
 impl FileRoot {
     pub fn nonce_mask(&self, header: &FileHeader) -> NonceMask {

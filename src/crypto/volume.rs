@@ -30,6 +30,8 @@ impl std::error::Error for HeaderMismatch {}
 pub struct VolumeKeys {
     journal_mac: SecretBytes<32>,
     names: NameKeys,
+    /// While the names are being sealed anew.
+    next_names: Option<NameKeys>,
     files: FileRoot,
     /// A leaf lock: read to derive a file key, written to add an epoch.
     roots: RwLock<Vec<ContentRoot>>,
@@ -45,10 +47,19 @@ impl VolumeKeys {
             "{:?} has a root",
             keyring.current
         );
+        let (names, next_names, files) = match keyring.tree {
+            None => (key.name_keys(), None, key.file_root()),
+            Some(tree) => (
+                NameKeys::new(&tree.names),
+                tree.next_names.as_ref().map(NameKeys::new),
+                FileRoot(tree.files),
+            ),
+        };
         Self {
             journal_mac: key.journal_mac_key(),
-            names: key.name_keys(),
-            files: key.file_root(),
+            names,
+            next_names,
+            files,
             current: AtomicU8::new(keyring.current.0),
             roots: RwLock::new(keyring.roots),
         }
@@ -80,6 +91,11 @@ impl VolumeKeys {
 
     pub fn names(&self) -> &NameKeys {
         &self.names
+    }
+
+    /// The keys that the names are being sealed anew with: as long as there are some, every name may be of either.
+    pub fn next_names(&self) -> Option<&NameKeys> {
+        self.next_names.as_ref()
     }
 
     /// A header with a random file id, and the keys of that file. `log2_chunk` is within [`LOG2_CHUNK`].

@@ -28,8 +28,10 @@ use crate::sys::secret::SecretBytes;
 pub const FORMAT_VERSION: u16 = 1;
 /// An incompatible feature: the volume may have a journal with what its files lack.
 pub const INCOMPATIBLE_JOURNAL: u64 = 1;
+/// An incompatible feature: name root and file root are in the keyring, and not derived from the volume key.
+pub const INCOMPATIBLE_TREE_ROOTS: u64 = 2;
 /// All incompatible features that this version knows.
-pub const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_JOURNAL;
+pub const KNOWN_INCOMPATIBLE: u64 = INCOMPATIBLE_JOURNAL | INCOMPATIBLE_TREE_ROOTS;
 /// The longest header file; what is longer need not be read.
 pub const MAX_HEADER_LEN: usize = FRAME + MAX_PAYLOAD + CHECKSUM;
 

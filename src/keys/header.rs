@@ -7,7 +7,7 @@ use crate::format::FormatError;
 use crate::format::file::TAG_LEN;
 use crate::format::keyring::{ContentRoot, Keyring};
 use crate::format::slot::{Argon2Params, Kdf, Slot, SlotKind};
-use crate::format::volume::{FORMAT_VERSION, SealedKeyring, VolumeHeader};
+use crate::format::volume::{FORMAT_VERSION, INCOMPATIBLE_TREE_ROOTS, SealedKeyring, VolumeHeader};
 use crate::keys::kdf::KdfError;
 use crate::keys::secret::SlotSecret;
 use crate::keys::slot::{NewSlot, SlotError, open_slot, seal_slot};
@@ -100,6 +100,7 @@ pub fn create(
     let keyring = Keyring {
         current: Epoch(0),
         roots: vec![new_content_root(Epoch(0))],
+        tree: None,
     };
     seal_keyring(&mut header, &key, &keyring);
     let slot = NewSlot {
@@ -182,6 +183,9 @@ pub fn remac(header: &mut VolumeHeader, key: &VolumeKey) {
 
 /// Puts `keyring` into the header; [`remac`] has to follow.
 pub fn seal_keyring(header: &mut VolumeHeader, key: &VolumeKey, keyring: &Keyring) {
+    if keyring.tree.is_some() {
+        header.incompatible |= INCOMPATIBLE_TREE_ROOTS;
+    }
     let plain = keyring.encode();
     let nonce = nonce::random();
     let mut sealed = vec![0; plain.len()];
@@ -264,7 +268,12 @@ pub(super) fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Key
     key.keyring_key()
         .open(nonce, &aad, sealed, tag, plain.as_mut_bytes())
         .map_err(|_| UnlockError::Tampered)?;
-    Keyring::decode(plain.as_bytes()).map_err(|_| UnlockError::Tampered)
+    let keyring = Keyring::decode(plain.as_bytes()).map_err(|_| UnlockError::Tampered)?;
+    let told = header.incompatible & INCOMPATIBLE_TREE_ROOTS != 0;
+    match keyring.tree.is_some() == told {
+        true => Ok(keyring),
+        false => Err(UnlockError::Tampered),
+    }
 }
 
 /// Seconds since 1970.
@@ -277,26 +286,10 @@ pub fn now() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const CHEAP: Argon2Params = Argon2Params {
-        memory_kib: Argon2Params::MIN_MEMORY_KIB,
-        time: 1,
-        lanes: 1,
-    };
-
-    fn passphrase(text: &str) -> SlotSecret {
-        SlotSecret::new(Some(SecretVec::from(text.as_bytes())), None).expect("not empty")
-    }
+    use crate::keys::lab::{self, CHEAP, passphrase};
 
     fn new_volume() -> (VolumeHeader, VolumeKeys) {
-        let new = NewVolume {
-            incompatible: 0,
-            cipher: Cipher::Xaes256Gcm,
-            log2_chunk: 12,
-            label: "test".into(),
-            kdf: CHEAP,
-        };
-        create(&new, &passphrase("right")).expect("can be made")
+        create(&lab::new_volume("test"), &passphrase("right")).expect("can be made")
     }
 
     fn unlock_with(header: &VolumeHeader, text: &str) -> Result<(), UnlockError> {
@@ -410,13 +403,7 @@ mod tests {
 
     #[test]
     fn a_label_that_is_too_long_is_refused_before_the_slow_part() {
-        let new = NewVolume {
-            incompatible: 0,
-            cipher: Cipher::Xaes256Gcm,
-            log2_chunk: 12,
-            label: "x".repeat(256),
-            kdf: CHEAP,
-        };
+        let new = lab::new_volume(&"x".repeat(256));
         let refused = create(&new, &passphrase("p")).map(|_| ());
         assert_eq!(
             refused,

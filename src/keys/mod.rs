@@ -5,7 +5,10 @@
 pub mod header;
 pub mod kdf;
 pub mod kind;
+#[cfg(test)]
+mod lab;
 pub mod printed;
+pub mod rekey;
 pub mod rotation;
 pub mod secret;
 pub mod slot;

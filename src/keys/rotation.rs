@@ -112,29 +112,8 @@ fn record(header: &VolumeHeader) -> Result<KeyRecord, UnlockError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::Cipher;
-    use crate::format::slot::Argon2Params;
-    use crate::keys::header::{NewVolume, create, epochs, unlock};
-    use crate::keys::secret::SlotSecret;
-    use crate::sys::secret::SecretVec;
-
-    fn volume() -> (VolumeHeader, VolumeKey) {
-        let secret = SlotSecret::new(Some(SecretVec::from(&b"p"[..])), None).expect("not empty");
-        let new = NewVolume {
-            incompatible: 0,
-            cipher: Cipher::Xaes256Gcm,
-            log2_chunk: 12,
-            label: String::new(),
-            kdf: Argon2Params {
-                memory_kib: Argon2Params::MIN_MEMORY_KIB,
-                time: 1,
-                lanes: 1,
-            },
-        };
-        let (header, _) = create(&new, &secret).expect("can be made");
-        let (key, _) = unlock(&header, &secret).expect("right");
-        (header, key)
-    }
+    use crate::keys::header::epochs;
+    use crate::keys::lab::volume;
 
     fn numbers(header: &VolumeHeader, key: &VolumeKey) -> Vec<u8> {
         let all = epochs(header, key).expect("authentic");
@@ -174,6 +153,7 @@ mod tests {
         let keyring = |current, epochs: std::ops::RangeInclusive<u8>| Keyring {
             current: Epoch(current),
             roots: epochs.map(|e| new_content_root(Epoch(e))).collect(),
+            tree: None,
         };
         assert_eq!(free_epoch(&keyring(255, 255..=255)), Some(Epoch(0)));
         assert_eq!(free_epoch(&keyring(255, 0..=255)), None);

@@ -209,11 +209,11 @@ pub fn breaks_glass(kind: SlotKind) -> bool {
     kind == SlotKind::Shares
 }
 
-fn record_of(header: &VolumeHeader) -> Result<KeyRecord, ChangeError> {
+pub(super) fn record_of(header: &VolumeHeader) -> Result<KeyRecord, ChangeError> {
     KeyRecord::of(header).map_err(ChangeError::Invalid)
 }
 
-fn next_id(header: &VolumeHeader, record: &KeyRecord) -> u32 {
+pub(super) fn next_id(header: &VolumeHeader, record: &KeyRecord) -> u32 {
     let highest = header.slots.iter().map(|slot| slot.id.saturating_add(1));
     let next = highest.max().unwrap_or(0).max(record.next_slot);
     // After four thousand million slots the lowest free number has been forgotten by everybody.
@@ -229,7 +229,7 @@ fn index_of(header: &VolumeHeader, id: u32) -> Result<usize, ChangeError> {
     at.ok_or(ChangeError::NoSuchSlot(id))
 }
 
-fn finish(header: &mut VolumeHeader, key: &VolumeKey) -> Result<(), ChangeError> {
+pub(super) fn finish(header: &mut VolumeHeader, key: &VolumeKey) -> Result<(), ChangeError> {
     header.check().map_err(ChangeError::Invalid)?;
     remac(header, key);
     Ok(())
@@ -238,43 +238,9 @@ fn finish(header: &mut VolumeHeader, key: &VolumeKey) -> Result<(), ChangeError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crypto::Cipher;
-    use crate::format::slot::Argon2Params;
-    use crate::keys::header::{NewVolume, UnlockError, create, open};
+    use crate::keys::header::{UnlockError, open};
     use crate::keys::kind::{Kind as _, Recovery};
-    use crate::sys::secret::SecretVec;
-
-    const CHEAP: Argon2Params = Argon2Params {
-        memory_kib: Argon2Params::MIN_MEMORY_KIB,
-        time: 1,
-        lanes: 1,
-    };
-
-    fn passphrase(text: &str) -> SlotSecret {
-        SlotSecret::new(Some(SecretVec::from(text.as_bytes())), None).expect("not empty")
-    }
-
-    fn volume() -> (VolumeHeader, VolumeKey) {
-        let new = NewVolume {
-            incompatible: 0,
-            cipher: Cipher::Xaes256Gcm,
-            log2_chunk: 12,
-            label: String::new(),
-            kdf: CHEAP,
-        };
-        let secret = passphrase("first");
-        let (header, _) = create(&new, &secret).expect("can be made");
-        let key = open(&header, None, &secret).expect("right").key;
-        (header, key)
-    }
-
-    fn opener(secret: &SlotSecret) -> Opener<'_> {
-        Opener {
-            secret,
-            data: Vec::new(),
-            kdf: Kdf::HkdfSha256,
-        }
-    }
+    use crate::keys::lab::{opener, passphrase, volume};
 
     fn opens(header: &VolumeHeader, secret: &SlotSecret) -> Result<u32, UnlockError> {
         open(header, None, secret).map(|opened| opened.slot)

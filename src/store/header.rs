@@ -5,7 +5,9 @@
 
 use std::io;
 
+use crate::crypto::VolumeKey;
 use crate::format::volume::{MAX_HEADER_LEN, VolumeHeader};
+use crate::keys::header::UnlockError;
 use crate::store::backing::{Backing, OpenFor, Sync};
 use crate::store::layout::{HEADER, HEADER_BACKUP, META_DIR, TMP_DIR};
 use crate::store::volume::VolumeError;
@@ -89,6 +91,28 @@ pub fn write<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), Volum
         Ok(())
     };
     write().map_err(|e| VolumeError::io("write the volume header", e))
+}
+
+/// Changes the header as it is now on the disk, which must be authentic, and answers it. Both copies are durable when this
+/// returns; nothing is written if `change` fails. Only one process at a time may do so: [`crate::store::locked`].
+///
+/// # Errors
+/// Those of `change`, and [`VolumeError`].
+pub fn update<B: Backing, T, E: From<VolumeError>>(
+    backing: &B,
+    key: &VolumeKey,
+    change: impl FnOnce(&mut VolumeHeader) -> Result<T, E>,
+) -> Result<(VolumeHeader, T), E> {
+    let mut header = read(backing)?.header;
+    if !header.mac_matches(&key.header_mac_key()) {
+        return Err(VolumeError::Unlock(UnlockError::Tampered).into());
+    }
+    let done = change(&mut header)?;
+    header
+        .check()
+        .map_err(|e| VolumeError::Unlock(UnlockError::Invalid(e)))?;
+    write(backing, &header)?;
+    Ok((header, done))
 }
 
 /// Mends the copy that is damaged, or that an interrupted [`write()`] left behind the other one.

@@ -9,13 +9,15 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::crypto::VolumeKey;
+use crate::crypto::{VolumeKey, VolumeKeys};
 use crate::format::volume::VolumeHeader;
-use crate::keys::header::{self as keyed, Opened, UnlockError};
+use crate::keys::header::{self as keyed, Opened};
+use crate::keys::rekey::Rekeyed;
 use crate::keys::secret::SlotSecret;
 use crate::store::header;
 use crate::store::layout::HEADER_LOCK;
 use crate::store::meta;
+use crate::store::rekey::{self, Installed};
 use crate::store::volume::{Locked, VolumeError};
 
 /// Held by whoever writes the header; free again when dropped or when the process ends.
@@ -63,20 +65,26 @@ impl Locked {
     ) -> Result<T, E> {
         let fail = |e| VolumeError::io("lock the volume header", e);
         let _lock = HeaderLock::acquire(vault).map_err(fail)?;
-        let found = header::read(&self.disk)?;
-        let mut changed = found.header;
-        if !changed.mac_matches(&key.header_mac_key()) {
-            return Err(VolumeError::Unlock(UnlockError::Tampered).into());
-        }
-        let done = change(&mut changed)?;
-        changed
-            .check()
-            .map_err(|e| VolumeError::Unlock(UnlockError::Invalid(e)))?;
-        header::write(&self.disk, &changed)?;
+        let (changed, done) = header::update(&self.disk, key, change)?;
         self.found = header::Found {
             header: changed,
             from_backup: false,
         };
         Ok(done)
+    }
+    /// Puts the header under another volume key into the place of `seen`; see [`rekey::install`].
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn install(
+        &self,
+        vault: &Path,
+        seen: &VolumeHeader,
+        old: (&VolumeKey, &VolumeKeys),
+        new: &Rekeyed,
+    ) -> Result<Installed, VolumeError> {
+        let fail = |e| VolumeError::io("lock the volume header", e);
+        let _lock = HeaderLock::acquire(vault).map_err(fail)?;
+        rekey::install(&self.disk, seen, old, new)
     }
 }

@@ -166,13 +166,51 @@ impl<B: Backing> Sequencer<B> {
     }
 
     fn write(&self, backing: &B, keys: &VolumeKeys, block: &mut Superblock) -> io::Result<()> {
-        block.generation += 1;
-        let bytes = block.encode(keys.journal_mac_key());
-        let slot = (block.generation % 2) * SUPERBLOCK_LEN as u64;
-        backing
-            .write_at(&self.file, &bytes, slot)
-            .map_err(|(_, e)| e)?;
-        backing.sync(&self.file, Sync::Data)
+        write_next(backing, &self.file, keys, block)
+    }
+}
+
+/// Writes the next generation into the slot of the one before the last, durably.
+fn write_next<B: Backing>(
+    backing: &B,
+    file: &B::File,
+    keys: &VolumeKeys,
+    block: &mut Superblock,
+) -> io::Result<()> {
+    block.generation += 1;
+    let bytes = block.encode(keys.journal_mac_key());
+    let slot = (block.generation % 2) * SUPERBLOCK_LEN as u64;
+    backing.write_at(file, &bytes, slot).map_err(|(_, e)| e)?;
+    backing.sync(file, Sync::Data)
+}
+
+/// The superblock of a volume that was closed in order, on its way from one volume key to another: one slot is valid under
+/// each.
+#[derive(Debug)]
+pub struct Handover<B: Backing> {
+    file: B::File,
+    block: Superblock,
+}
+
+impl<B: Backing> Handover<B> {
+    /// Writes one slot under `new`; the newest one stays valid under `old`.
+    pub fn begin(
+        backing: &B,
+        journal: &B::Dir,
+        old: &VolumeKeys,
+        new: &VolumeKeys,
+    ) -> io::Result<Self> {
+        let found = load(backing, journal, old)?.filter(|block| block.clean);
+        let unclean = || io::Error::other("the volume was not closed in order");
+        let mut block = found.ok_or_else(unclean)?;
+        let file = backing.open(journal, SUPERBLOCK.as_bytes(), OpenFor::ReadWrite)?;
+        write_next(backing, &file, new, &mut block)?;
+        Ok(Self { file, block })
+    }
+
+    /// Writes the other slot, when nobody needs the old key any more.
+    pub fn end(mut self, backing: &B, new: &VolumeKeys) -> io::Result<()> {
+        write_next(backing, &self.file, new, &mut self.block)
     }
 }
 

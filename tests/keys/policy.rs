@@ -104,6 +104,10 @@ fn a_recovery_slot_that_is_required_has_to_be_there_and_stays() {
             run(key(&vault, "add").arg("--recovery")).ok();
             vault.mount().umount();
             run(key(&vault, "remove").arg("1")).refused(POLICY, &["rule require-recovery"]);
+            let mut replace = wardfs();
+            replace.args(["rotate", "--volume-key", "--drop", "1"]);
+            replace.arg(vault.path()).arg("--passphrase-file");
+            run(replace.arg(vault.passphrase_file())).refused(POLICY, &["rule require-recovery"]);
             run(key(&vault, "add").args(["--shares", "2/2"])).ok();
             run(key(&vault, "remove").arg("1")).ok();
         },

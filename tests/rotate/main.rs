@@ -9,4 +9,5 @@ mod killed;
 mod lab;
 mod refused;
 mod trouble;
+mod volume_key;
 mod whole;

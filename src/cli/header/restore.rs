@@ -153,7 +153,10 @@ fn check_epochs(
     let volume = |e| Failure::volume(&args.vault, &VolumeError::Unlock(e));
     let has = keyed::epochs(unlocked.locked.header(), key).map_err(volume)?;
     let Ok(needed) = keyed::epochs(current, key) else {
-        warn("the header in the vault was not written by somebody with the key");
+        warn(
+            "the header in the vault was not written with the key of this one: the volume key was replaced since \
+             (wardfs rotate --volume-key), or somebody without the key wrote it",
+        );
         return Ok(());
     };
     let missing = needed.iter().filter(|epoch| !has.contains(epoch)).count();

@@ -28,6 +28,7 @@ pub(super) fn file_keys() -> FileKeys {
             created: 0,
             root: SecretBytes::take(&mut [2; 32]),
         }],
+        tree: None,
     };
     let volume = Arc::new(VolumeKeys::new(&key, keyring));
     volume.new_file(Cipher::Xaes256Gcm, 12).1
