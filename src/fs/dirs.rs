@@ -1,7 +1,7 @@
 //! Open directories of the vault: a bounded cache of descriptors and ids, and those that programs hold open.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::fs::Fs;
@@ -16,8 +16,9 @@ pub struct Dirs<B: Backing> {
     root: Arc<Dir<B>>,
     cache: Mutex<Cache<B>>,
     capacity: usize,
-    /// A directory left the cache before its id was durable.
-    evicted_pending: AtomicBool,
+    /// How many directories left the cache before their ids were durable, and of how many of those everything is by now.
+    evicted_pending: AtomicU64,
+    evicted_synced: Mutex<u64>,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,8 @@ impl<B: Backing> Dirs<B> {
                 clock: 0,
             }),
             capacity,
-            evicted_pending: AtomicBool::new(false),
+            evicted_pending: AtomicU64::new(0),
+            evicted_synced: Mutex::new(0),
         }
     }
 
@@ -101,7 +103,7 @@ impl<B: Backing> Dirs<B> {
             let keep =
                 cached.handles > 0 || cached.used > median || Arc::strong_count(&cached.dir) > 1;
             if !keep && cached.dir.is_pending() {
-                self.evicted_pending.store(true, Ordering::Release);
+                self.evicted_pending.fetch_add(1, Ordering::Release);
             }
             keep
         });
@@ -188,9 +190,6 @@ impl<B: Backing> Fs<B> {
 
     /// Makes every name on the way to directory `ino` readable after a crash.
     pub(super) fn make_path_durable(&self, ino: u64) -> Result<()> {
-        if self.dirs.evicted_pending.swap(false, Ordering::AcqRel) {
-            self.volume.backing().sync_all()?;
-        }
         let mut at = ino;
         for _ in 0..4096 {
             if let Some(dir) = self.dirs.cached(at)? {
@@ -204,6 +203,18 @@ impl<B: Backing> Fs<B> {
                 break;
             };
             at = parent;
+        }
+        // After the walk: a directory may leave the cache just before it is looked for.
+        let evicted = self.dirs.evicted_pending.load(Ordering::Acquire);
+        // Whoever comes while another one syncs waits for that.
+        let mut synced = self
+            .dirs
+            .evicted_synced
+            .lock()
+            .map_err(|_| Error::Poisoned)?;
+        if *synced < evicted {
+            self.volume.backing().sync_all()?;
+            *synced = evicted;
         }
         Ok(())
     }

@@ -73,6 +73,8 @@ impl<B: Backing> OpenFile<B> {
 struct Counted<B: Backing> {
     file: Arc<OpenFile<B>>,
     users: u32,
+    /// How many users there have been.
+    entered: u64,
 }
 
 /// See the module.
@@ -120,6 +122,7 @@ impl<B: Backing> Files<B> {
             Counted {
                 file: file.clone(),
                 users: 1,
+                entered: 1,
             },
         );
         Ok(file)
@@ -135,31 +138,37 @@ impl<B: Backing> Files<B> {
             self.lingering.fetch_sub(1, Ordering::Relaxed);
         }
         counted.users += 1;
+        counted.entered += 1;
         counted.file.clone()
     }
 
-    /// Takes one user away unless it is the last. Answers whether it did.
-    fn leave_to_others(&self, ino: u64) -> Result<bool> {
+    /// Takes one user away unless it is the last, who has to close the file first: answers how many there have been then.
+    fn leave_to_others(&self, ino: u64) -> Result<Option<u64>> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
-        match open.get_mut(&ino) {
+        Ok(match open.get_mut(&ino) {
             Some(counted) if counted.users > 1 => {
                 counted.users -= 1;
-                Ok(true)
+                None
             }
-            _ => Ok(false),
-        }
+            Some(counted) => Some(counted.entered),
+            None => None,
+        })
     }
 
-    fn leave(&self, ino: u64) -> Result<()> {
+    /// Takes the last user away, who has closed the file since there had been `entered` of them. Answers whether it did:
+    /// not if others came meanwhile, who may have changed the file.
+    fn leave(&self, ino: u64, entered: u64) -> Result<bool> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
-        if let Some(counted) = open.get_mut(&ino) {
-            counted.users -= 1;
-            if counted.users == 0 {
-                self.lingering.fetch_add(1, Ordering::Relaxed);
-                self.drop_unless_pending(&mut open, ino);
-            }
+        let Some(counted) = open.get_mut(&ino) else {
+            return Ok(true);
+        };
+        if counted.entered != entered {
+            return Ok(false);
         }
-        Ok(())
+        counted.users -= 1;
+        self.lingering.fetch_add(1, Ordering::Relaxed);
+        self.drop_unless_pending(&mut open, ino);
+        Ok(true)
     }
 
     fn drop_unless_pending(&self, open: &mut HashMap<u64, Counted<B>>, ino: u64) {
@@ -264,20 +273,22 @@ impl<B: Backing> Fs<B> {
 
     /// Ends what [`Fs::enter_file`] began. The last user completes the file first.
     pub(super) fn leave_file(&self, file: &OpenFile<B>) -> Result<()> {
-        if self.files.leave_to_others(file.ino)? {
-            return Ok(());
-        }
-        self.close_data(file);
-        if let Some(mtime) = file.take_moved() {
-            let mtime = SetTime::At(mtime);
-            if let Err(e) = file.data.set_times(&self.volume, SetTime::Keep, mtime) {
-                log::warn!(
-                    "inode {}: its modification time stays that of its last write: {e}",
-                    file.ino
-                );
+        while let Some(entered) = self.files.leave_to_others(file.ino)? {
+            self.close_data(file);
+            if let Some(mtime) = file.take_moved() {
+                let mtime = SetTime::At(mtime);
+                if let Err(e) = file.data.set_times(&self.volume, SetTime::Keep, mtime) {
+                    log::warn!(
+                        "inode {}: its modification time stays that of its last write: {e}",
+                        file.ino
+                    );
+                }
+            }
+            if self.files.leave(file.ino, entered)? {
+                break;
             }
         }
-        self.files.leave(file.ino)
+        Ok(())
     }
 
     /// Completes a file whose last user goes. One that could not yet be written straight may need its directory covered.

@@ -4,7 +4,7 @@
 //! outlives lost file data, and a copy made without hard links keeps both. A directory without entries needs no id: a new
 //! one gets it with its first entry. Creating and removing entries is in [`crate::store::namespace`].
 
-use std::sync::{Mutex, MutexGuard, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::crypto::{DirId, rand};
 use crate::names::{SealedName, Stored, classify};
@@ -26,6 +26,8 @@ pub struct Dir<B: Backing> {
     ino: u64,
     id: Mutex<Option<Id>>,
     pending: Mutex<Pending>,
+    /// Held while what is pending is synced: whoever needs it too has to wait.
+    syncing: Mutex<()>,
     /// Entries are made under the read side; removing the directory takes the write side.
     pub(super) changes: RwLock<()>,
 }
@@ -62,6 +64,7 @@ impl<B: Backing> Dir<B> {
             ino,
             id: Mutex::default(),
             pending: Mutex::default(),
+            syncing: Mutex::default(),
             changes: RwLock::default(),
         }
     }
@@ -297,17 +300,17 @@ impl<B: Backing> Dir<B> {
 
     /// Makes the id and the sidecars durable, so that every entry that is durable can also be read.
     pub fn make_durable(&self, volume: &Volume<B>) -> Result<()> {
+        // It protects no data: only the order of syncs.
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let pending = std::mem::take(&mut *self.pending());
         if !pending.id && pending.sidecars.is_empty() {
             return Ok(());
         }
         let done = self.sync_pending(volume, &pending);
         if done.is_err() {
-            *self.pending() = Pending {
-                id: true,
-                too_many: true,
-                ..pending
-            };
+            let mut now = self.pending();
+            now.id = true;
+            now.too_many = true;
         }
         done
     }

@@ -107,37 +107,6 @@ fn what_is_overwritten_reaches_the_file_at_the_checkpoint_and_not_before() {
 }
 
 #[test]
-fn one_flush_serves_all_who_wait_for_it() {
-    const THREADS: usize = 8;
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let handles: Vec<_> = (0..THREADS)
-        .map(|i| {
-            let handle = driver.create(&path(&format!("file{i}"))).expect("free");
-            driver.fs().write(handle.1, 0, &[1; 9000]).expect("room");
-            driver.fs().fsync(handle.1, Sync::All).expect("room");
-            driver.fs().write(handle.1, 10, &[2; 100]).expect("room");
-            handle
-        })
-        .collect();
-    lab.watch.take();
-    // The first flush waits until all others have asked for one: these then need one more between them.
-    let gate = lab.watch.hold_syncs();
-    let fs = driver.fs();
-    std::thread::scope(|scope| {
-        for handle in &handles {
-            scope.spawn(move || fs.fsync(handle.1, Sync::Data).expect("room"));
-        }
-        gate.wait_for_one();
-        gate.open();
-    });
-    assert!(["sync*1", "sync*2"].contains(&&*lab.watch.take()));
-    for handle in handles {
-        driver.close(handle);
-    }
-}
-
-#[test]
 fn a_new_tree_is_covered_by_one_flush() {
     let lab = lab();
     let driver = Driver::new(&lab);

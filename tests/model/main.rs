@@ -15,5 +15,6 @@ mod in_memory;
 mod journal;
 mod lab;
 mod random;
+mod syncs;
 mod threads;
 mod watched;

@@ -15,12 +15,20 @@ use wardfs::store::disk::{Disk, DiskListing};
 #[derive(Debug, Default)]
 pub struct Watch {
     counts: Mutex<BTreeMap<&'static str, u64>>,
-    refused: Mutex<Option<(&'static str, i32)>>,
+    refused: Mutex<Option<Refused>>,
     written: AtomicU64,
-    gate: Mutex<Option<Arc<Gate>>>,
+    gate: Mutex<Option<(&'static str, Arc<Gate>)>>,
 }
 
-/// Holds back every sync of a file until it is opened.
+/// Which calls fail, and how.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    call: &'static str,
+    errno: i32,
+    once: bool,
+}
+
+/// Holds back every call of one name until it is opened.
 #[derive(Debug, Default)]
 pub struct Gate {
     /// How many have come, and whether it is open.
@@ -46,6 +54,11 @@ impl Gate {
         }
     }
 
+    /// How many have come.
+    pub fn count(&self) -> usize {
+        self.state.lock().expect("no panic under it").0
+    }
+
     pub fn open(&self) {
         self.state.lock().expect("no panic under it").1 = true;
         self.changed.notify_all();
@@ -65,7 +78,16 @@ impl Watch {
 
     /// From now on calls of this name fail.
     pub fn refuse(&self, call: &'static str, errno: i32) {
-        *self.refused.lock().expect("no panic under it") = Some((call, errno));
+        self.refuse_as(call, errno, false);
+    }
+
+    /// The next call of this name fails.
+    pub fn refuse_once(&self, call: &'static str, errno: i32) {
+        self.refuse_as(call, errno, true);
+    }
+
+    fn refuse_as(&self, call: &'static str, errno: i32, once: bool) {
+        *self.refused.lock().expect("no panic under it") = Some(Refused { call, errno, once });
     }
 
     pub fn refuse_nothing(&self) {
@@ -77,10 +99,10 @@ impl Watch {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// From now on syncs wait for the gate to open.
-    pub fn hold_syncs(&self) -> Arc<Gate> {
+    /// From now on calls of this name wait for the gate to open.
+    pub fn hold(&self, call: &'static str) -> Arc<Gate> {
         let gate = Arc::<Gate>::default();
-        *self.gate.lock().expect("no panic under it") = Some(gate.clone());
+        *self.gate.lock().expect("no panic under it") = Some((call, gate.clone()));
         gate
     }
 
@@ -91,8 +113,16 @@ impl Watch {
             .expect("no panic under it")
             .entry(name)
             .or_default() += 1;
-        match *self.refused.lock().expect("no panic under it") {
-            Some((refused, errno)) if refused == name => Err(io::Error::from_raw_os_error(errno)),
+        let gate = self.gate.lock().expect("no panic under it").clone();
+        if let Some((_, gate)) = gate.filter(|(held, _)| *held == name) {
+            gate.pass();
+        }
+        let mut refused = self.refused.lock().expect("no panic under it");
+        match *refused {
+            Some(r) if r.call == name => {
+                refused.take_if(|r| r.once);
+                Err(io::Error::from_raw_os_error(r.errno))
+            }
             _ => Ok(()),
         }
     }
@@ -158,10 +188,6 @@ impl Backing for Watched {
     }
     fn sync(&self, file: &OwnedFd, what: Sync) -> io::Result<()> {
         self.watch.called("sync")?;
-        let gate = self.watch.gate.lock().expect("no panic under it").clone();
-        if let Some(gate) = gate {
-            gate.pass();
-        }
         self.disk.sync(file, what)
     }
     fn allocate(&self, file: &OwnedFd, how: Allocate, off: u64, len: u64) -> io::Result<()> {

@@ -32,7 +32,7 @@ impl<B: Backing> DataFile<B> {
     pub fn sync(&self, change: Change<'_, B>, what: Sync) -> Result<()> {
         self.settle(&change)?;
         let volume = change.volume;
-        let (direct, attributes, ticket) = {
+        let (ticket, failed_before) = {
             // Writes that are under way end first: from here on these chunks must survive.
             let _quiet = self.ranges.shared(ChunkRange::from(ChunkNo(0)));
             let is_new = {
@@ -48,27 +48,47 @@ impl<B: Backing> DataFile<B> {
             if !state.fresh {
                 state.stable_end = Some(state.size);
             }
-            let direct = std::mem::replace(&mut state.direct, change.journal().is_none());
-            let attributes = what == Sync::All && std::mem::take(&mut state.attributes);
             let ticket = if is_new {
                 Ticket::default()
             } else {
                 state.ticket
             };
-            (direct, attributes, ticket)
+            (ticket, state.failed_syncs)
         };
         drop(change);
-        if (direct || attributes)
-            && let Err(e) = volume.backing().sync(self.backing_file(), what)
-        {
-            let mut state = self.state();
-            state.direct |= direct;
-            state.attributes |= attributes;
-            return Err(e.into());
-        }
+        self.sync_backing(volume, what, failed_before)?;
         volume.commit(ticket)?;
         self.state().undurable_since = None;
         Ok(())
+    }
+
+    /// Syncs the backing file, unless nothing has changed in it. Whoever comes while another one syncs waits for that and
+    /// shares its error: the kernel tells of a failure only once, and the content may be of either.
+    fn sync_backing(&self, volume: &Volume<B>, what: Sync, failed_before: u64) -> Result<()> {
+        // It protects no data: only the order of syncs.
+        let _one = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (direct, attributes) = {
+            let mut state = self.state();
+            if state.failed_syncs != failed_before {
+                return Err(std::io::Error::from_raw_os_error(libc::EIO).into());
+            }
+            let direct = std::mem::replace(&mut state.direct, volume.journal().is_none());
+            let attributes = what == Sync::All && std::mem::take(&mut state.attributes);
+            (direct, attributes)
+        };
+        if !direct && !attributes {
+            return Ok(());
+        }
+        volume
+            .backing()
+            .sync(self.backing_file(), what)
+            .map_err(|e| {
+                let mut state = self.state();
+                state.direct |= direct;
+                state.attributes |= attributes;
+                state.failed_syncs += 1;
+                e.into()
+            })
     }
 
     /// Attributes were changed that the next sync must make durable.

@@ -57,6 +57,8 @@ pub struct DataFile<B: Backing> {
     ranges: RangeLock,
     /// Held while the overlay is written to the backing file, or that file cut.
     applying: Mutex<()>,
+    /// Held while the backing file is synced. No other lock is taken with it but that of the state.
+    syncing: Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -98,6 +100,8 @@ struct State {
     direct: bool,
     /// Attributes were changed and not synced since: fdatasync leaves them.
     attributes: bool,
+    /// How many syncs of the backing file have failed.
+    failed_syncs: u64,
     /// The turn in which the file was made, or last closed with content, while that was not synced.
     undurable_since: Option<u64>,
 }
@@ -240,6 +244,7 @@ impl<B: Backing> DataFile<B> {
             header: OnceLock::new(),
             ranges: RangeLock::default(),
             applying: Mutex::default(),
+            syncing: Mutex::default(),
             state: Mutex::new(state),
         }
     }

@@ -12,8 +12,8 @@
 //! 4. A change holds the turn from its first append until the overlay of its file has what it appended: a checkpoint
 //!    that begins a new turn finds everything of the old one in the overlays.
 //!
-//! Locks, in this order: turn, state, flush. None is held by a caller; only the switch of turns holds the first two while
-//! it waits for the disk.
+//! Locks, in this order: turn, state, flush. None is held by a caller; only the switch of turns holds the first while it
+//! waits for the disk.
 
 mod marks;
 
@@ -257,14 +257,11 @@ impl<B: Backing> Journal<B> {
             .turn
             .write()
             .expect("no code that panics runs under this lock");
+        // Nothing is appended while the turn is held. Not beside a flush that is under way: the kernel tells of a failure
+        // only once.
+        let appended = self.state().appended;
+        self.commit(backing, appended)?;
         let mut state = self.state();
-        if let Err(e) = backing.sync(&self.segments[segment_of(state.turn)], Sync::Data) {
-            self.failed.store(true, Ordering::Release);
-            self.flushed.notify_all();
-            return Err(e.into());
-        }
-        let mut flush = self.flush();
-        flush.durable = flush.durable.max(state.appended);
         let ended = Ended {
             turn: state.turn,
             seq: seq(),
