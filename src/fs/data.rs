@@ -56,7 +56,8 @@ impl<B: Backing> Fs<B> {
         file.data.write(&change, off, data)?;
         drop(change);
         file.note_cached_write();
-        self.relieve()
+        self.after_write();
+        Ok(())
     }
 
     fn write_to(&self, file: &OpenFile<B>, off: u64, data: &[u8]) -> Result<()> {
@@ -67,7 +68,8 @@ impl<B: Backing> Fs<B> {
                 .set_times(&self.volume, SetTime::Keep, SetTime::Now)?;
         }
         drop(change);
-        self.relieve()
+        self.after_write();
+        Ok(())
     }
 
     /// Clears set-user-id and set-group-id after a write by `caller`, where the kernel asks for it.

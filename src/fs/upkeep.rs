@@ -1,5 +1,6 @@
 //! What a mounted volume does besides answering: committing the journal, applying it, and beginning a new turn.
 
+use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fs::Fs;
@@ -7,13 +8,26 @@ use crate::fs::error::Result;
 use crate::store::backing::Backing;
 use crate::store::journal::{Ended, Journal};
 
-/// Files kept open for nothing but what waits to be applied to them; above that it is applied at once.
+/// Files kept open for nothing but what waits to be applied to them; above that it is applied soon.
 const LINGERING: usize = 1000;
+/// Above that whoever adds another one does it.
+const LINGERING_MOST: usize = 2 * LINGERING;
 
 /// Checkpoints, one at a time. A turn that has ended stays here until it is retired.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     pending: Mutex<Option<Ended>>,
+    /// Rings for the thread that makes them, if there is one. A leaf lock.
+    bell: Mutex<Option<SyncSender<()>>>,
+}
+
+/// How much it presses that what waits is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Press {
+    No,
+    /// There is time until it is done elsewhere.
+    Soon,
+    Now,
 }
 
 /// Why a checkpoint is made.
@@ -93,19 +107,60 @@ impl<B: Backing> Fs<B> {
         done
     }
 
-    /// Called after a write: whoever fills the journal, or the memory for what is to be applied, empties it.
-    pub(super) fn relieve(&self) -> Result<()> {
-        let Some(journal) = self.volume.journal() else {
-            return Ok(());
-        };
-        let filling = journal.is_filling();
-        if !filling && !journal.is_overlay_full() && self.files.lingering() < LINGERING {
-            return Ok(());
+    /// Rings `bell` from now on when [`Fs::relieve`] should be called, instead of leaving it to those who write.
+    pub fn attend(&self, bell: SyncSender<()>) {
+        *self.bell() = Some(bell);
+    }
+
+    /// Nobody listens to the bell any more.
+    pub fn unattended(&self) {
+        *self.bell() = None;
+    }
+
+    fn bell(&self) -> MutexGuard<'_, Option<SyncSender<()>>> {
+        self.checkpoints
+            .bell
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn press(&self, journal: &Journal<B>) -> Press {
+        let lingering = self.files.lingering();
+        if journal.is_full() || lingering >= LINGERING_MOST {
+            Press::Now
+        } else if journal.is_filling() || journal.is_overlay_full() || lingering >= LINGERING {
+            Press::Soon
+        } else {
+            Press::No
         }
+    }
+
+    /// Called after a write: a journal that fills, or the memory for what is to be applied, is emptied. As long as there is
+    /// room the writer does not wait for it.
+    pub(super) fn after_write(&self) {
+        let Some(journal) = self.volume.journal() else {
+            return;
+        };
+        match self.press(journal) {
+            Press::No => {}
+            Press::Soon => match &*self.bell() {
+                // If it rings already, that is enough.
+                Some(bell) => drop(bell.try_send(())),
+                None => self.relieve(),
+            },
+            Press::Now => self.relieve(),
+        }
+    }
+
+    /// Empties the journal and the memory for what is to be applied, where they fill.
+    pub fn relieve(&self) {
+        let Some(journal) = self.volume.journal() else {
+            return;
+        };
         let mut pending = self.checkpoints();
         let done = if journal.is_filling() {
             self.checkpoint_with(&mut pending, Because::SegmentIsFilling)
-        } else if journal.is_overlay_full() || self.files.lingering() >= LINGERING {
+        } else if self.press(journal) > Press::No {
             self.apply_all().and_then(|()| self.files.reap())
         } else {
             Ok(())
@@ -114,6 +169,5 @@ impl<B: Backing> Fs<B> {
             // The write itself is in the journal. Who syncs is told if that does not last.
             log::error!("the journal could not be applied, which will be tried again: {e}");
         }
-        Ok(())
     }
 }

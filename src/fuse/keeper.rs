@@ -1,9 +1,10 @@
 //! The thread that looks after the journal of a mounted volume: what was written is committed within moments even if
-//! nobody syncs it, applied to the files within seconds, and durable there every half minute.
+//! nobody syncs it, applied to the files within seconds, and durable there every half minute, or when it has grown so
+//! large that those who write ask for it.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,18 +21,25 @@ const CHECKPOINT: Duration = Duration::from_secs(30);
 /// The running thread; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Keeper {
-    stop: Option<SyncSender<()>>,
+    fs: Arc<Fs<Disk>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
     pub fn start(fs: Arc<Fs<Disk>>) -> io::Result<Self> {
-        let (stop, stopped) = sync_channel(0);
+        let (bell, rung) = sync_channel(1);
+        fs.attend(bell);
+        let kept = fs.clone();
         let keep = move || {
             let mut wait = IDLE;
             let mut checkpoint = Instant::now();
             let mut applied = Instant::now();
-            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            loop {
+                match rung.recv_timeout(wait) {
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(()) => fs.relieve(),
+                }
                 // A failure has latched the volume, and who syncs is told.
                 let committed = fs.commit().unwrap_or(false);
                 wait = if committed { BUSY } else { IDLE };
@@ -54,7 +62,7 @@ impl Keeper {
             .name("wardfs-journal".into())
             .spawn(keep)?;
         Ok(Self {
-            stop: Some(stop),
+            fs: kept,
             thread: Some(thread),
         })
     }
@@ -62,7 +70,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.fs.unattended();
         if let Some(thread) = self.thread.take() {
             // It panics only with a defect, which was logged.
             let _ = thread.join();

@@ -2,6 +2,7 @@
 
 use wardfs::fs::Existing;
 use wardfs::store::backing::Sync;
+use wardfs::store::journal::SEGMENT_LEN;
 
 use crate::driver::{CALLER, Driver, KINDS, Path, new_mode, ok};
 use crate::lab::Lab;
@@ -204,6 +205,32 @@ fn a_closed_file_is_found_with_what_is_not_applied_yet() {
         driver.reopen();
         let handle = driver.open(&path("file"), libc::O_RDONLY).expect("there");
         assert!(driver.read_all(handle.1, 40_000) == Ok(found));
+        driver.close(handle);
+    });
+}
+
+#[test]
+fn writers_leave_the_checkpoint_to_whoever_attends_to_it_as_long_as_there_is_room() {
+    with_synced_file(|lab, driver, handle| {
+        let fs = driver.fs();
+        let overwrite = || fs.write(handle.1, 0, &[2; 40_000]).expect("room");
+        let (bell, rung) = std::sync::mpsc::sync_channel(1);
+        fs.attend(bell);
+        while rung.try_recv().is_err() {
+            overwrite();
+        }
+        assert!(!lab.watch.take().contains("sync_all"));
+        fs.relieve();
+        assert!(lab.watch.take().contains("sync_all*1"));
+
+        // Nobody comes: the segment is used up before a writer does it himself, who then makes it twice as long.
+        let before = lab.watch.bytes_written();
+        while !lab.watch.take().contains("sync_all") {
+            overwrite();
+            let written = lab.watch.bytes_written() - before;
+            assert!(written < 3 * SEGMENT_LEN, "{written}");
+        }
+        fs.unattended();
         driver.close(handle);
     });
 }

@@ -31,7 +31,7 @@ use crate::store::error::{Error, Result};
 
 /// Bytes that a segment has at first.
 pub const SEGMENT_LEN: u64 = 2 << 20;
-/// What it grows to under load. A burst may go beyond: then the commit also waits for the file's length.
+/// What it grows to under load. A write may go beyond: then the commit also waits for the file's length.
 const SEGMENT_MAX: u64 = 32 << 20;
 /// Images in memory from which on they are applied without waiting for the next checkpoint.
 const OVERLAY_LIMIT: u64 = 32 << 20;
@@ -302,6 +302,13 @@ impl<B: Backing> Journal<B> {
     pub fn is_filling(&self) -> bool {
         let state = self.state();
         state.at > state.prepared[segment_of(state.turn)] / 2
+    }
+
+    /// Whether the segment is used up, or there are twice as many images in memory as there should be.
+    pub fn is_full(&self) -> bool {
+        let state = self.state();
+        state.at > state.prepared[segment_of(state.turn)]
+            || self.overlay_bytes() > 2 * OVERLAY_LIMIT
     }
 
     /// Images were added to the overlay of a file, or left it.
