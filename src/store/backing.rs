@@ -203,6 +203,8 @@ pub trait Backing: Send + std::marker::Sync + 'static {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
     fn sync(&self, file: &Self::File, what: Sync) -> io::Result<()>;
     fn allocate(&self, file: &Self::File, how: Allocate, off: u64, len: u64) -> io::Result<()>;
+    /// Has it begin to write to the disk what it holds of this range in memory. Nothing waits for that or depends on it.
+    fn start_write_back(&self, _file: &Self::File, _off: u64, _len: u64) {}
     /// `None` beyond the last data.
     fn seek(&self, file: &Self::File, to: SeekTo, off: u64) -> io::Result<Option<u64>>;
 

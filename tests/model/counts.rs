@@ -80,6 +80,34 @@ fn reading_and_writing_a_megabyte() {
 }
 
 #[test]
+fn a_file_that_has_grown_is_on_its_way_to_the_disk_before_it_is_synced() {
+    with_driver(|driver, calls| {
+        let sent = |name: &str, megabytes: u64, len: usize| {
+            let handle = driver.create(&path(name)).expect("free");
+            for i in 0..megabytes {
+                let data = vec![1; len];
+                driver.fs().write(handle.1, i << 20, &data).expect("room");
+            }
+            driver.close(handle);
+            let calls = calls();
+            let sent = calls.split(' ').find(|c| c.starts_with("start_write_back"));
+            sent.map(str::to_owned)
+        };
+        assert_eq!(sent("note", 1, 4096), None);
+        // When it is closed.
+        assert_eq!(
+            sent("scan", 1, 512 << 10).as_deref(),
+            Some("start_write_back*1")
+        );
+        // Every 4 MiB, and the rest when it is closed.
+        assert_eq!(
+            sent("volume", 9, 1 << 20).as_deref(),
+            Some("start_write_back*3")
+        );
+    });
+}
+
+#[test]
 fn looking_at_a_file() {
     with_driver(|driver, calls| {
         let ino = driver.ino(&path("first")).expect("there");

@@ -194,6 +194,11 @@ impl Backing for Watched {
         self.watch.called("allocate")?;
         self.disk.allocate(file, how, off, len)
     }
+    fn start_write_back(&self, file: &OwnedFd, off: u64, len: u64) {
+        if self.watch.called("start_write_back").is_ok() {
+            self.disk.start_write_back(file, off, len);
+        }
+    }
     fn seek(&self, file: &OwnedFd, to: SeekTo, off: u64) -> io::Result<Option<u64>> {
         self.watch.called("seek")?;
         self.disk.seek(file, to, off)

@@ -7,14 +7,15 @@
 mod listing;
 
 use std::io;
+use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{
-    self, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat, Timespec,
-    Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
+    self, Advice, AtFlags, FallocateFlags, FileType, Gid, Mode, OFlags, RenameFlags, Stat,
+    Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -290,6 +291,12 @@ impl Backing for Disk {
             off,
             len,
         )?)
+    }
+
+    fn start_write_back(&self, file: &OwnedFd, off: u64, len: u64) {
+        // Linux begins to write the range at once, and drops what of it is clean: reading it again is what the mount's own
+        // cache is for. A failure shows when the file is synced.
+        let _ = fs::fadvise(file, off, NonZero::new(len), Advice::DontNeed);
     }
 
     fn seek(&self, file: &OwnedFd, to: SeekTo, off: u64) -> io::Result<Option<u64>> {

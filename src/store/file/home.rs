@@ -68,6 +68,23 @@ impl<B: Backing> DataFile<B> {
             .map_err(|(done, e)| (done, e.into()))
     }
 
+    /// Has what was added to the file, if that is `least` bytes or more, be written to the disk from now on: whoever syncs
+    /// it later waits for little.
+    pub(super) fn send_off(&self, volume: &Volume<B>, least: u64) {
+        let (from, len) = {
+            let mut state = self.state();
+            let end = volume.geometry().stored_size(state.home_end);
+            let from = state.sent.min(end);
+            if end - from < least {
+                return;
+            }
+            state.sent = end;
+            (from, end - from)
+        };
+        let file = self.backing_file();
+        volume.backing().start_write_back(file, from, len);
+    }
+
     /// Replaces the last chunk, with the header before it if there is none yet, and remembers what it says.
     pub(super) fn put_last(
         &self,

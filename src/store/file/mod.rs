@@ -44,6 +44,9 @@ use crate::store::journal::{Ticket, Unsynced};
 use crate::store::range_lock::{ChunkRange, RangeLock};
 use crate::store::volume::Volume;
 
+/// A file that has grown by so much when it is closed is not left to the kernel's cache: smaller ones often live for moments.
+const SENT_WHEN_CLOSED: u64 = 256 << 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct DataFile<B: Backing> {
@@ -84,6 +87,8 @@ struct State {
     home_end: u64,
     /// Space up to this stored offset was reserved in the backing file.
     reserved: u64,
+    /// Up to this stored offset the backing filesystem was asked to begin to write the file.
+    sent: u64,
     /// The backing file could not be cut when it should have been.
     cut_pending: bool,
     /// The last group of this file in the journal.
@@ -215,6 +220,7 @@ impl<B: Backing> DataFile<B> {
             damage: plain.err(),
             stable_end: Some(size),
             home_end: size.min(geometry.plain_size_lossy(attr.size)),
+            sent: attr.size,
             overlay: view.map_or_else(Overlay::default, Overlay::recovered),
             turn: InTurn {
                 turn: change.turn(),
@@ -447,6 +453,7 @@ impl<B: Backing> DataFile<B> {
 
     /// Its last user has gone. What was not synced is remembered, for whoever opens it next.
     pub fn note_closed(&self, change: &Change<'_, B>) {
+        self.send_off(change.volume, SENT_WHEN_CLOSED);
         let (unsynced, content) = {
             let state = self.state();
             let unsynced = state.direct || state.attributes;

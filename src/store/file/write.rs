@@ -18,6 +18,9 @@ use crate::store::volume::Volume;
 /// Growth by more than this is written straight behind what is there: it would only be written twice.
 const JOURNALED_GROWTH: u64 = 64 << 10;
 
+/// So much of a growing file is left to the kernel's cache before the disk gets it.
+const SENT_AT_ONCE: u64 = 4 << 20;
+
 /// Where a write went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -214,9 +217,13 @@ impl<B: Backing> DataFile<B> {
             });
             state.tail = new_tail(state.tail.take(), &p, data);
         }
+        drop(state);
         Ok(match way {
             Way::Journal => Route::Journal,
-            Way::Straight | Way::Behind => Route::Straight,
+            Way::Straight | Way::Behind => {
+                self.send_off(volume, SENT_AT_ONCE);
+                Route::Straight
+            }
         })
     }
 
