@@ -20,6 +20,7 @@ pub mod lock;
 pub mod locked;
 mod meta;
 pub mod namespace;
+mod new_vault;
 mod path;
 mod range_lock;
 pub mod recovery;

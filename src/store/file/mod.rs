@@ -19,10 +19,13 @@ mod apply;
 mod home;
 mod journaled;
 mod overlay;
+mod placed;
 mod read;
 mod reseal;
 mod resize;
+mod seal;
 mod seek;
+mod undo;
 mod write;
 
 pub use reseal::{ResealError, Resealed};

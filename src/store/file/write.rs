@@ -1,22 +1,20 @@
-//! Writing: whole chunks are sealed from the caller's buffer, partial ones after their old content was read. What touches
-//! stable chunks goes into the journal as one group; everything else goes to the disk, in one call where it is contiguous.
+//! Writing: what touches stable chunks goes into the journal as one group; everything else goes to the disk, in one call
+//! where it is contiguous.
+//!
+//! A write is [`placed`](super::placed), takes one of the ways here, on which it is [`seal`](super::seal)ed, and if it fails
+//! it is [`undo`](super::undo)ne.
 
-use crate::content::Buffer;
-use crate::content::run::{self, seal_run};
-use crate::content::{Geometry, geometry};
-use crate::crypto::{ChunkFlags, ChunkNo, WriteSeq};
-use crate::format::file::HEADER_LEN;
+use crate::content::{Buffer, geometry};
+use crate::crypto::{ChunkFlags, ChunkNo};
 use crate::format::journal::Record;
-use crate::store::backing::{Allocate, Backing};
+use crate::store::backing::Backing;
 use crate::store::change::Change;
 use crate::store::error::{Error, Result};
-use crate::store::file::journaled::Run;
-use crate::store::file::{DataFile, Last, State, Tail};
+use crate::store::file::placed::Placed;
+use crate::store::file::seal::Write;
+use crate::store::file::{DataFile, Last, Tail};
 use crate::store::range_lock::{ChunkRange, RangeGuard};
 use crate::store::volume::Volume;
-
-/// Growth by more than this is written straight behind what is there: it would only be written twice.
-const JOURNALED_GROWTH: u64 = 64 << 10;
 
 /// So much of a growing file is left to the kernel's cache before the disk gets it.
 const SENT_AT_ONCE: u64 = 4 << 20;
@@ -29,103 +27,15 @@ pub enum Route {
     Journal,
 }
 
-/// One write, placed: what it covers in a file that has `size` bytes before and `new_size` after it.
-#[derive(Debug, Clone, Copy)]
-struct Placed {
-    geometry: Geometry,
-    off: u64,
-    end: u64,
-    size: u64,
-    new_size: u64,
-    first: ChunkNo,
-    last: ChunkNo,
-    old_last: ChunkNo,
-    new_last: ChunkNo,
-    fresh: bool,
-}
-
-impl Placed {
-    fn new(geometry: Geometry, state: &State, off: u64, end: u64) -> Self {
-        let new_size = state.size.max(end);
-        Self {
-            geometry,
-            off,
-            end,
-            size: state.size,
-            new_size,
-            first: geometry.chunk_of(off),
-            last: geometry.chunk_of(end - 1),
-            old_last: geometry.last_chunk(state.size),
-            new_last: geometry.last_chunk(new_size),
-            fresh: state.fresh,
-        }
-    }
-
-    fn extends(&self) -> bool {
-        self.new_size > self.size
-    }
-
-    /// Whether it adds so little that all of it goes through the journal.
-    fn grows_little(&self) -> bool {
-        (self.new_size - self.size).min(self.end - self.off) <= JOURNALED_GROWTH
-    }
-
-    /// The part of the write that lies before `at`, the beginning of a chunk.
-    fn before(&self, at: u64) -> Self {
-        let end = self.end.min(at);
-        Self {
-            end,
-            last: self.geometry.chunk_of(end.max(self.off + 1) - 1),
-            ..*self
-        }
-    }
-
-    /// The chunks that must not be touched by others meanwhile.
-    fn range(&self) -> ChunkRange {
-        if self.extends() {
-            ChunkRange::from(ChunkNo(self.first.0.min(self.old_last.0)))
-        } else {
-            ChunkRange::new(self.first, self.last)
-        }
-    }
-
-    /// The old last chunk, when it lies before the write and so must be filled up and lose its FINAL flag.
-    fn outgrown(&self) -> Option<ChunkNo> {
-        (!self.fresh && self.old_last.0 < self.first.0).then_some(self.old_last)
-    }
-
-    /// The chunks between the old end and the write.
-    fn gap(&self) -> Option<ChunkRange> {
-        let from = if self.fresh { 0 } else { self.old_last.0 + 1 };
-        (self.extends() && from < self.first.0)
-            .then(|| ChunkRange::new(ChunkNo(from), ChunkNo(self.first.0 - 1)))
-    }
-
-    /// Whether the write replaces all of chunk `no` as it will be.
-    fn covers(&self, no: ChunkNo) -> bool {
-        let start = self.geometry.plain_start(no);
-        let len = self.geometry.chunk_len(no, self.new_size) as u64;
-        self.off <= start && start + len <= self.end
-    }
-}
-
 /// The ways of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// In place.
     Straight,
     /// Through the journal.
     Journal,
     /// What is there through the journal, what is added in place.
     Behind,
-}
-
-/// What a write brings, and what it needs to know of the file's end.
-#[derive(Debug, Clone, Copy)]
-struct Write<'a> {
-    data: &'a [u8],
-    old_last_plain: Option<&'a [u8]>,
-    final_flags: ChunkFlags,
 }
 
 impl<B: Backing> DataFile<B> {
@@ -347,169 +257,6 @@ impl<B: Backing> DataFile<B> {
         }
         Ok(())
     }
-
-    /// Seals everything that changes, the chunk that is outgrown first.
-    fn seal_write(
-        &self,
-        change: &Change<'_, B>,
-        p: &Placed,
-        write: &Write<'_>,
-        seq: WriteSeq,
-    ) -> Result<Vec<Run>> {
-        let Some(no) = p.outgrown() else {
-            return Ok(vec![self.seal_chunks(
-                change,
-                p,
-                write,
-                seq,
-                Buffer::empty(),
-            )?]);
-        };
-        let outgrown = self.seal_outgrown(change, no, write, seq)?;
-        if no.0 + 1 == p.first.0 {
-            let image = outgrown.image;
-            let all = self.seal_chunks(change, p, write, seq, image)?;
-            return Ok(vec![Run { first: no, ..all }]);
-        }
-        let added = self.seal_chunks(change, p, write, seq, Buffer::empty())?;
-        Ok(vec![outgrown, added])
-    }
-
-    /// Seals the old last chunk as an inner one.
-    fn seal_outgrown(
-        &self,
-        change: &Change<'_, B>,
-        no: ChunkNo,
-        write: &Write<'_>,
-        seq: WriteSeq,
-    ) -> Result<Run> {
-        let geometry = change.volume.geometry();
-        let mut plain = write
-            .old_last_plain
-            .expect("an extended file has a last chunk")
-            .to_vec();
-        plain.resize(geometry.chunk_size(), 0);
-        let mut run = Run::at(no);
-        let flags = ChunkFlags::default();
-        let keys = self.keys(change.volume)?;
-        seal_run(keys, geometry, no, &plain, seq, flags, &mut run.image);
-        Ok(run)
-    }
-
-    /// Seals the chunks that the data touches, behind what is in `image`.
-    fn seal_chunks(
-        &self,
-        change: &Change<'_, B>,
-        p: &Placed,
-        write: &Write<'_>,
-        seq: WriteSeq,
-        image: Buffer,
-    ) -> Result<Run> {
-        let g = p.geometry;
-        let keys = self.keys(change.volume)?;
-        let flags_of = |no: ChunkNo| match no == p.new_last {
-            true => write.final_flags,
-            false => ChunkFlags::default(),
-        };
-        let mut run = Run {
-            image,
-            ..Run::at(p.first)
-        };
-        if p.fresh && p.first.0 == 0 {
-            run.image.append(&self.header_bytes());
-            run.lead = HEADER_LEN;
-        }
-        let image = &mut run.image;
-        let mut rest = write.data;
-        let mut no = p.first;
-        while !rest.is_empty() {
-            let take = if p.covers(no) {
-                let whole = whole_chunks(p, no, rest.len());
-                let flags = flags_of(g.chunk_of(g.plain_start(no) + whole as u64 - 1));
-                seal_run(keys, g, no, &rest[..whole], seq, flags, image);
-                whole
-            } else {
-                let start = g.plain_start(no);
-                let mut plain = match write.old_last_plain {
-                    Some(old) if no == p.old_last => old.to_vec(),
-                    _ => self.plain_chunk(change.volume, no, p.size)?,
-                };
-                plain.resize(g.chunk_len(no, p.new_size), 0);
-                let skip = p.off.saturating_sub(start) as usize;
-                let take = rest.len().min(plain.len() - skip);
-                plain[skip..skip + take].copy_from_slice(&rest[..take]);
-                seal_run(keys, g, no, &plain, seq, flags_of(no), image);
-                take
-            };
-            rest = &rest[take..];
-            no = g.chunk_of(p.end - rest.len() as u64);
-        }
-        Ok(run)
-    }
-
-    /// Gives a file that could not be extended its old end back. Its blocks are still there, so this needs no space.
-    fn undo(&self, change: &Change<'_, B>, p: &Placed, way: Way, old_last: Option<&[u8]>) {
-        if !p.extends() {
-            return;
-        }
-        self.state()
-            .gaps
-            .remove(ChunkRange::from(ChunkNo(p.old_last.0 + 1)));
-        let undone = match (way, old_last) {
-            // What is not in the journal has not happened, and who writes behind it has tidied up.
-            (Way::Journal | Way::Behind, _) => Ok(()),
-            (Way::Straight, None) => {
-                self.state().gaps = Default::default();
-                change
-                    .volume
-                    .backing()
-                    .set_len(self.backing_file(), 0)
-                    .map_err(Error::from)
-            }
-            (Way::Straight, Some(plain)) => self
-                .put_last(change, p.old_last, plain, false)
-                .and_then(|()| self.cut(change.volume, p.size)),
-        };
-        if let Err(e) = undone {
-            log::error!("a file could not be given its old end back after a failed write: {e}");
-        }
-    }
-
-    /// After a write that failed in the middle of a chunk: the rest of the chunk is tried once more, and if that cannot be
-    /// written either, a chunk that was a hole becomes one again.
-    ///
-    /// `unwritten` is what did not get to `at`.
-    fn mend_torn(&self, volume: &Volume<B>, at: u64, unwritten: &[u8]) {
-        let g = volume.geometry();
-        let no = g.chunk_at_stored(at);
-        let in_chunk = g.stored_start(ChunkNo(no.0 + 1)).saturating_sub(at) as usize;
-        if at == g.stored_start(no) || in_chunk == 0 {
-            return;
-        }
-        let unwritten = &unwritten[..in_chunk.min(unwritten.len())];
-        if self.put(volume, at, unwritten).is_ok() {
-            return;
-        }
-        let mut rest = Buffer::of_len(unwritten.len());
-        let was_hole = self
-            .fetch(volume, at, &mut rest)
-            .is_ok_and(|got| got > 0 && run::is_zero(&rest[..got]));
-        if was_hole && self.may_be_hole(volume, no).unwrap_or(false) {
-            let end = ChunkNo(no.0 + 1);
-            if let Err(e) = self.allocate_chunks(volume, Allocate::Punch, no, end) {
-                log::error!("chunk {} was torn by a failed write: {e}", no.0);
-            }
-        }
-    }
-}
-
-/// How many of the next `available` bytes, which begin with chunk `no`, form chunks that the write replaces as a whole.
-/// It replaces chunk `no`.
-fn whole_chunks(p: &Placed, no: ChunkNo, available: usize) -> usize {
-    let size = p.geometry.chunk_size();
-    let full = available / size * size;
-    let rest_is_whole = full < available && p.covers(ChunkNo(no.0 + (full / size) as u64));
-    if rest_is_whole { available } else { full }
 }
 
 /// The last chunk's plaintext after a write that reached it.
