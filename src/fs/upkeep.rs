@@ -1,12 +1,12 @@
 //! What a mounted volume does besides answering: committing the journal, applying it, and beginning a new turn.
 
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::fs::Fs;
 use crate::fs::error::Result;
 use crate::store::backing::Backing;
-use crate::store::journal::{Ended, Journal};
+use crate::store::journal::{Ended, Fill, Journal};
 
 /// Files kept open for nothing but what waits to be applied to them; above that it is applied soon.
 const LINGERING: usize = 1000;
@@ -125,10 +125,10 @@ impl<B: Backing> Fs<B> {
     }
 
     fn press(&self, journal: &Journal<B>) -> Press {
-        let lingering = self.files.lingering();
-        if journal.is_full() || lingering >= LINGERING_MOST {
+        let (fill, lingering) = (journal.fill(), self.files.lingering());
+        if fill == Fill::All || journal.is_overlay_full() || lingering >= LINGERING_MOST {
             Press::Now
-        } else if journal.is_filling() || journal.is_overlay_full() || lingering >= LINGERING {
+        } else if fill == Fill::Half || journal.is_overlay_filling() || lingering >= LINGERING {
             Press::Soon
         } else {
             Press::No
@@ -141,15 +141,17 @@ impl<B: Backing> Fs<B> {
         let Some(journal) = self.volume.journal() else {
             return;
         };
-        match self.press(journal) {
-            Press::No => {}
-            Press::Soon => match &*self.bell() {
-                // If it rings already, that is enough.
-                Some(bell) => drop(bell.try_send(())),
-                None => self.relieve(),
-            },
-            Press::Now => self.relieve(),
+        let press = self.press(journal);
+        if press == Press::Now || press == Press::Soon && !self.ring() {
+            self.relieve();
         }
+    }
+
+    /// Answers whether anybody hears it.
+    fn ring(&self) -> bool {
+        let unheard = Err(TrySendError::Disconnected(()));
+        // If it rings already, that is enough.
+        (self.bell().as_ref()).is_some_and(|bell| bell.try_send(()) != unheard)
     }
 
     /// Empties the journal and the memory for what is to be applied, where they fill.
@@ -158,7 +160,7 @@ impl<B: Backing> Fs<B> {
             return;
         };
         let mut pending = self.checkpoints();
-        let done = if journal.is_filling() {
+        let done = if journal.fill() >= Fill::Half {
             self.checkpoint_with(&mut pending, Because::SegmentIsFilling)
         } else if self.press(journal) > Press::No {
             self.apply_all().and_then(|()| self.files.reap())

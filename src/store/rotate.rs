@@ -17,7 +17,7 @@ use crate::store::change::{Change, FilePlace};
 use crate::store::check::tally::Tally;
 use crate::store::error::{Error, Result};
 use crate::store::file::{DataFile, ResealError, Resealed};
-use crate::store::journal::Journal;
+use crate::store::journal::{Fill, Journal};
 use crate::store::volume::Volume;
 
 /// Plaintext bytes that are sealed as one group.
@@ -300,10 +300,10 @@ impl<B: Backing> Rotation<'_, B> {
     /// Keeps the journal, the overlays and the open files within their bounds.
     fn relieve(&mut self) -> Result<()> {
         let journal = self.volume.journal();
-        if journal.is_some_and(Journal::is_filling) {
+        if journal.is_some_and(|j| j.fill() >= Fill::Half) {
             return self.checkpoint();
         }
-        if self.files.len() > WAITING || journal.is_some_and(Journal::is_overlay_full) {
+        if self.files.len() > WAITING || journal.is_some_and(Journal::is_overlay_filling) {
             self.apply()?;
         }
         Ok(())

@@ -33,13 +33,24 @@ use crate::store::error::{Error, Result};
 pub const SEGMENT_LEN: u64 = 2 << 20;
 /// What it grows to under load. A write may go beyond: then the commit also waits for the file's length.
 const SEGMENT_MAX: u64 = 32 << 20;
-/// Images in memory from which on they are applied without waiting for the next checkpoint.
+/// Bytes of images in memory from which on they are applied without waiting for the next checkpoint.
 const OVERLAY_LIMIT: u64 = 32 << 20;
+const OVERLAY_MOST: u64 = 2 * OVERLAY_LIMIT;
 const ZEROS: usize = 1 << 18;
 
 /// The number of a group since the volume was opened; larger ones come later in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ticket(u64);
+
+/// How much of the current segment is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fill {
+    Little,
+    /// More than half: time for a checkpoint.
+    Half,
+    /// More than was preallocated.
+    All,
+}
 
 /// What a group says, before it has a place in the journal.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +96,8 @@ struct State {
 struct Flush {
     durable: Ticket,
     running: bool,
+    /// Who waits for the one that runs.
+    waiting: usize,
 }
 
 /// A turn that has ended: what is durable when everything it holds was applied and synced.
@@ -197,10 +210,12 @@ impl<B: Backing> Journal<B> {
             }
             self.check()?;
             if flush.running {
+                flush.waiting += 1;
                 flush = self
                     .flushed
                     .wait(flush)
                     .expect("no code that panics runs under this lock");
+                flush.waiting -= 1;
                 continue;
             }
             flush.running = true;
@@ -216,7 +231,10 @@ impl<B: Backing> Journal<B> {
                 Ok(()) => flush.durable = flush.durable.max(reached),
                 Err(_) => self.failed.store(true, Ordering::Release),
             }
-            self.flushed.notify_all();
+            // Nobody is there to be woken for most flushes, and a wake-up is a system call.
+            if flush.waiting > 0 {
+                self.flushed.notify_all();
+            }
             synced?;
         }
     }
@@ -298,17 +316,15 @@ impl<B: Backing> Journal<B> {
         self.state().index > 0
     }
 
-    /// Whether half of the segment is used: time for a checkpoint.
-    pub fn is_filling(&self) -> bool {
+    /// How much of the segment is used.
+    pub fn fill(&self) -> Fill {
         let state = self.state();
-        state.at > state.prepared[segment_of(state.turn)] / 2
-    }
-
-    /// Whether the segment is used up, or there are twice as many images in memory as there should be.
-    pub fn is_full(&self) -> bool {
-        let state = self.state();
-        state.at > state.prepared[segment_of(state.turn)]
-            || self.overlay_bytes() > 2 * OVERLAY_LIMIT
+        let prepared = state.prepared[segment_of(state.turn)];
+        match state.at {
+            at if at > prepared => Fill::All,
+            at if at > prepared / 2 => Fill::Half,
+            _ => Fill::Little,
+        }
     }
 
     /// Images were added to the overlay of a file, or left it.
@@ -322,9 +338,14 @@ impl<B: Backing> Journal<B> {
         self.overlay.load(Ordering::Relaxed)
     }
 
-    /// Whether the overlays hold so much that it should be applied now.
-    pub fn is_overlay_full(&self) -> bool {
+    /// Whether the overlays hold so much that it should be applied.
+    pub fn is_overlay_filling(&self) -> bool {
         self.overlay_bytes() > OVERLAY_LIMIT
+    }
+
+    /// Whether they hold so much that nothing should be added before.
+    pub fn is_overlay_full(&self) -> bool {
+        self.overlay_bytes() > OVERLAY_MOST
     }
 }
 
