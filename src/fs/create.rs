@@ -47,6 +47,7 @@ impl<B: Backing> Fs<B> {
                 let opened = self.enter_new_file(&change, &attr, file)?;
                 let attr = Attr { size: 0, ..attr };
                 let generation = self.inodes.remember(attr.ino, parent, name)?;
+                self.inodes.note_opened(attr.ino)?;
                 Ok((Entry { attr, generation }, self.handles.add_file(opened)?))
             }
             Err(StoreError::Io(e))

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use crate::fs::Fs;
+use crate::fs::door::{Alone, Door};
 use crate::fs::error::{Error, Result};
 use crate::store::backing::{Attr, Backing, OpenFor, SetTime, Target, Time};
 use crate::store::{Change, DataFile, Volume};
@@ -18,6 +19,15 @@ pub struct OpenFile<B: Backing> {
     pub data: DataFile<B>,
     /// Leaf lock, held for a few instructions.
     told: Mutex<Option<ToldTime>>,
+    door: Arc<Door>,
+}
+
+/// How a file is entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entrance {
+    Shared,
+    /// The first user closes the door behind himself.
+    Alone,
 }
 
 /// The modification time as the kernel last got or set it. With its writeback cache the kernel keeps this time itself
@@ -102,21 +112,33 @@ impl<B: Backing> Files<B> {
     }
 
     /// Adds one user, or the file with its first one.
+    ///
+    /// Answers whether it is the first one. Whoever is not has to pass the door.
     fn enter(
         &self,
         ino: u64,
+        entrance: Entrance,
         make: impl FnOnce() -> Result<(DataFile<B>, Time)>,
-    ) -> Result<Arc<OpenFile<B>>> {
+    ) -> Result<(Arc<OpenFile<B>>, bool)> {
         let mut open = self.open.write().map_err(|_| Error::Poisoned)?;
         if let Some(counted) = open.get_mut(&ino) {
-            return Ok(self.join_counted(counted));
+            return Ok((self.join_counted(counted), false));
         }
         let (data, mtime) = make()?;
         let told = Mutex::new(Some(ToldTime {
             mtime,
             moved: false,
         }));
-        let file = Arc::new(OpenFile { ino, data, told });
+        let door = match entrance {
+            Entrance::Shared => Door::default(),
+            Entrance::Alone => Door::closed(),
+        };
+        let file = Arc::new(OpenFile {
+            ino,
+            data,
+            told,
+            door: Arc::new(door),
+        });
         open.insert(
             ino,
             Counted {
@@ -125,7 +147,7 @@ impl<B: Backing> Files<B> {
                 entered: 1,
             },
         );
-        Ok(file)
+        Ok((file, true))
     }
 
     fn join(&self, ino: u64) -> Result<Option<Arc<OpenFile<B>>>> {
@@ -225,38 +247,49 @@ impl<B: Backing> Files<B> {
 impl<B: Backing> Fs<B> {
     /// Adds a user of the file `ino`. Ends with [`Fs::leave_file`].
     pub(super) fn enter_file(&self, ino: u64, how: OpenFor) -> Result<Arc<OpenFile<B>>> {
-        if let Some(file) = self.files.join(ino)? {
-            if how == OpenFor::Read || file.data.is_writable() {
-                return Ok(file);
-            }
-            match self.open_backing(ino, how) {
-                Ok(opened) => file.data.make_writable(opened),
-                Err(e) => {
-                    self.leave_file(&file)?;
-                    return Err(e);
-                }
-            }
-            return Ok(file);
-        }
-        let opened = self.open_backing(ino, how)?;
-        let change = self.change_of(ino);
-        // Its size is read where no one can be writing to it: whoever writes is in the table.
-        let file = self.files.enter(ino, || {
-            let attr = self.volume.backing().stat(Target::File(&opened))?;
-            Ok((DataFile::open(&change, opened, how, &attr), attr.mtime))
-        })?;
-        drop(change);
-        if how == OpenFor::ReadWrite && !file.data.is_writable() {
-            // Someone else opened it for reading in between.
-            match self.open_backing(ino, how) {
-                Ok(opened) => file.data.make_writable(opened),
-                Err(e) => {
-                    self.leave_file(&file)?;
-                    return Err(e);
-                }
-            }
-        }
+        let (file, _) = self.enter_by(ino, how, Entrance::Shared)?;
         Ok(file)
+    }
+
+    /// The same for reading. The first user is alone with the file until he drops what he gets: nobody else opens it or
+    /// changes its size before.
+    pub(super) fn enter_alone(&self, ino: u64) -> Result<(Arc<OpenFile<B>>, Option<Alone>)> {
+        let (file, first) = self.enter_by(ino, OpenFor::Read, Entrance::Alone)?;
+        let alone = first.then(|| Alone(file.door.clone()));
+        Ok((file, alone))
+    }
+
+    fn enter_by(
+        &self,
+        ino: u64,
+        how: OpenFor,
+        entrance: Entrance,
+    ) -> Result<(Arc<OpenFile<B>>, bool)> {
+        let (file, first) = match self.files.join(ino)? {
+            Some(file) => (file, false),
+            None => {
+                let opened = self.open_backing(ino, how)?;
+                let change = self.change_of(ino);
+                // Its size is read where no one can be writing to it: whoever writes is in the table.
+                self.files.enter(ino, entrance, || {
+                    let attr = self.volume.backing().stat(Target::File(&opened))?;
+                    Ok((DataFile::open(&change, opened, how, &attr), attr.mtime))
+                })?
+            }
+        };
+        if !first {
+            file.door.pass();
+        }
+        if how == OpenFor::ReadWrite && !file.data.is_writable() {
+            match self.open_backing(ino, how) {
+                Ok(opened) => file.data.make_writable(opened),
+                Err(e) => {
+                    self.leave_file(&file)?;
+                    return Err(e);
+                }
+            }
+        }
+        Ok((file, first))
     }
 
     /// Adds a file that was just created, with its first user.
@@ -266,9 +299,10 @@ impl<B: Backing> Fs<B> {
         attr: &Attr,
         created: B::File,
     ) -> Result<Arc<OpenFile<B>>> {
-        self.files.enter(attr.ino, || {
+        let (file, _) = self.files.enter(attr.ino, Entrance::Shared, || {
             Ok((DataFile::create(change, created, attr.ino), attr.mtime))
-        })
+        })?;
+        Ok(file)
     }
 
     /// Ends what [`Fs::enter_file`] began. The last user completes the file first.

@@ -29,6 +29,8 @@ struct Known {
     generation: u32,
     /// Its last name was removed: if the number appears again, it is another object.
     gone: bool,
+    /// It was opened since the kernel knows it: the kernel may hold pages of its content.
+    opened: bool,
 }
 
 #[derive(Debug, Default)]
@@ -64,10 +66,12 @@ impl Inodes {
             lookups: 0,
             generation: 0,
             gone: false,
+            opened: false,
         });
         entry.lookups += 1;
         if entry.gone {
             entry.gone = false;
+            entry.opened = false;
             entry.generation += 1;
             entry.place = place();
             others.remove(&ino);
@@ -105,6 +109,13 @@ impl Inodes {
             .ok_or(Error::Stale)?;
         let others = shard.others.get(&ino).cloned().unwrap_or_default();
         Ok((entry.place.clone(), others))
+    }
+
+    /// The file `ino` is opened. Answers whether it is for the first time since the kernel knows it.
+    pub fn note_opened(&self, ino: u64) -> Result<bool> {
+        let mut shard = self.shard(ino)?;
+        let known = shard.known.get_mut(&ino);
+        Ok(known.is_some_and(|known| !std::mem::replace(&mut known.opened, true)))
     }
 
     /// Whether the last name of `ino` was removed.

@@ -10,6 +10,7 @@ mod attr;
 mod create;
 mod data;
 mod dirs;
+mod door;
 pub mod errno;
 pub mod error;
 mod files;

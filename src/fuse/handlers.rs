@@ -196,7 +196,7 @@ impl fuser::Filesystem for Shell {
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        match self.run(ino, |fs| fs.open(ino.0, flags.0)) {
+        match self.open_file(ino, flags.0) {
             Ok(fh) => reply.opened(FileHandle(fh.0), self.open_flags()),
             Err(e) => reply.error(e),
         }

@@ -32,27 +32,18 @@ impl std::fmt::Debug for Job {
 #[derive(Debug, Clone)]
 pub struct Seeker {
     jobs: Arc<Mutex<Sender<Job>>>,
-    notifier: Arc<OnceLock<Notifier>>,
 }
 
 impl Seeker {
     /// Starts the thread; it ends when the last `Seeker` is dropped.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(kernel: Arc<OnceLock<Notifier>>) -> io::Result<Self> {
         let (sender, jobs) = mpsc::channel();
-        let notifier = Arc::new(OnceLock::new());
-        let kernel = notifier.clone();
         thread::Builder::new()
             .name("seek".into())
             .spawn(move || serve(&jobs, &kernel))?;
         Ok(Self {
             jobs: Arc::new(Mutex::new(sender)),
-            notifier,
         })
-    }
-
-    /// Tells the thread how to reach the kernel, once the session exists.
-    pub fn connect(&self, notifier: Notifier) {
-        let _ = self.notifier.set(notifier);
     }
 
     pub fn send(&self, job: Job) {

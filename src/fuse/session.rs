@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fuser::{Config, SessionACL};
 
@@ -64,7 +64,8 @@ pub fn mount(
         cached_dirs: cached_dirs(),
     };
     let fs = Arc::new(Fs::new(volume, config).map_err(MountError::Fs)?);
-    let seeker = Seeker::start().map_err(MountError::Handshake)?;
+    let kernel = Arc::new(OnceLock::new());
+    let seeker = Seeker::start(kernel.clone()).map_err(MountError::Handshake)?;
     let shell = Shell {
         fs: fs.clone(),
         policy: Policy {
@@ -75,7 +76,8 @@ pub fn mount(
             shared: options.shared,
             acl: options.acl,
         },
-        seeker: seeker.clone(),
+        seeker,
+        kernel: kernel.clone(),
     };
     let source = options
         .fsname
@@ -97,7 +99,7 @@ pub fn mount(
         }
     });
     let (session, mounted) = session?;
-    seeker.connect(session.notifier());
+    let _ = kernel.set(session.notifier());
     Ok(Session {
         session,
         fs,

@@ -4,13 +4,15 @@
 //! A panic in an operation is answered with EIO and makes the volume read-only.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fuser::{Errno, FopenFlags, Generation, INodeNo, ReplyEmpty, ReplyEntry, ReplyXattr, Request};
+use fuser::{
+    Errno, FopenFlags, Generation, INodeNo, Notifier, ReplyEmpty, ReplyEntry, ReplyXattr, Request,
+};
 
 use crate::fs::errno::errno;
-use crate::fs::{self, Caller, Entry, Fs};
+use crate::fs::{self, Caller, Entry, Fh, Fs};
 use crate::fuse::convert::file_attr;
 use crate::fuse::seeker::Seeker;
 use crate::store::Disk;
@@ -33,6 +35,8 @@ pub struct Shell {
     pub fs: Arc<Fs<Disk>>,
     pub policy: Policy,
     pub seeker: Seeker,
+    /// The way to the kernel outside of replies, once the session exists.
+    pub kernel: Arc<OnceLock<Notifier>>,
 }
 
 pub type Answer<R> = Result<R, Errno>;
@@ -82,6 +86,22 @@ impl Shell {
             ),
             Err(e) => reply.error(e),
         }
+    }
+
+    /// Opens a file. A small one's content goes to the kernel's cache with it, so that no READ follows. Where others may
+    /// change the vault the kernel is to ask.
+    pub fn open_file(&self, ino: INodeNo, flags: i32) -> Answer<Fh> {
+        let Some(kernel) = self.kernel.get().filter(|_| !self.policy.shared) else {
+            return self.run(ino, |fs| fs.open(ino.0, flags));
+        };
+        self.run(ino, |fs| {
+            fs.open_giving(ino.0, flags, |content| {
+                // Without it the kernel reads.
+                if let Err(e) = kernel.store(ino, 0, content) {
+                    log::debug!("inode {}: the kernel did not take its content: {e}", ino.0);
+                }
+            })
+        })
     }
 
     pub fn open_flags(&self) -> FopenFlags {

@@ -11,6 +11,7 @@ mod beside_ext4;
 mod counts;
 mod driver;
 mod errors;
+mod given;
 mod in_memory;
 mod journal;
 mod lab;

@@ -19,6 +19,7 @@ mod ownership;
 mod privileges;
 mod read_only;
 mod rename;
+mod requests;
 mod sparse;
 mod special;
 mod times;

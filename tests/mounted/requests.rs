@@ -1,0 +1,236 @@
+//! How many requests the kernel sends for what programs do: each is two changes of the running process, which cost more
+//! than all the rest.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+
+use crate::common::TempDir;
+use crate::fixture::{PLAIN, Place, assert_content, bytes};
+
+/// By the numbers in `linux/fuse.h`.
+const NAMES: [(u32, &str); 15] = [
+    (1, "lookup"),
+    (3, "getattr"),
+    (9, "mkdir"),
+    (10, "unlink"),
+    (11, "rmdir"),
+    (12, "rename"),
+    (14, "open"),
+    (15, "read"),
+    (16, "write"),
+    (22, "getxattr"),
+    (27, "opendir"),
+    (28, "readdir"),
+    (35, "create"),
+    (44, "readdirplus"),
+    (45, "rename2"),
+];
+
+/// Of the daemon, by default.
+const THREADS: usize = 4;
+
+/// strace(1) of what the daemon reads from the kernel.
+struct Requests {
+    strace: Child,
+    dir: TempDir,
+}
+
+impl Requests {
+    fn of(place: &Place<'_>) -> Self {
+        let dir = TempDir::new();
+        let mut strace = Command::new("strace")
+            .args(["-f", "-y", "-xx", "-s", "8", "-e", "trace=read", "-p"])
+            .arg(place.mount().pid().to_string())
+            .arg("-o")
+            .arg(dir.join("trace"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace is installed");
+        let said = strace.stderr.take().expect("piped");
+        let mut said = BufReader::new(said).lines().map_while(Result::ok);
+        assert!(said.any(|line| line.contains("attached")), "strace cannot");
+        // Read on, so that it does not block on what it says.
+        std::thread::spawn(move || said.for_each(drop));
+        // What a thread of the daemon was waiting for when strace came is not shown: each gets something to do.
+        for _ in 0..THREADS * 2 {
+            rustix::fs::statvfs(place.root()).expect("mounted");
+        }
+        Self { strace, dir }
+    }
+
+    /// What has come, as `name*count` in alphabetical order. What nobody waits for (FORGET, RELEASE) is not counted, nor
+    /// the SETATTR with which the kernel tells a time that has moved on with its clock.
+    fn take(mut self) -> String {
+        let pid = self.strace.id().to_string();
+        let ended = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(ended.expect("kill(1)").success());
+        self.strace.wait().expect("a child");
+        let mut counts = BTreeMap::new();
+        let trace = fs::read_to_string(self.dir.join("trace")).expect("strace wrote it");
+        for line in trace.lines() {
+            let Some(header) = header(line) else { continue };
+            let opcode = u32::from_le_bytes(header[4..].try_into().expect("4 bytes"));
+            if let Some((_, name)) = NAMES.iter().find(|(number, _)| *number == opcode) {
+                *counts.entry(*name).or_insert(0) += 1;
+            }
+        }
+        let counts: Vec<_> = counts.iter().map(|(n, c)| format!("{n}*{c}")).collect();
+        counts.join(" ")
+    }
+}
+
+/// The first 8 bytes of a request: its length and its opcode. `None` for lines that show no request.
+fn header(line: &str) -> Option<Vec<u8>> {
+    let (_, shown) = line.split_once('"')?;
+    let (shown, rest) = shown.split_once('"')?;
+    let bytes: Option<Vec<u8>> = shown
+        .split("\\x")
+        .skip(1)
+        .map(|hex| u8::from_str_radix(hex, 16).ok())
+        .collect();
+    // A request says its own length.
+    let bytes = bytes.filter(|bytes| bytes.len() == 8)?;
+    let len = u32::from_le_bytes(bytes[..4].try_into().expect("4 bytes"));
+    rest.ends_with(&format!("= {len}")).then_some(bytes)
+}
+
+/// The requests of `work` on a mount that knows nothing of what `prepare` made, but the attributes of the root.
+fn requests(prepare: impl FnOnce(&Place<'_>), work: impl FnOnce(&Place<'_>)) -> String {
+    let mut counted = String::new();
+    PLAIN.run(|place| {
+        prepare(place);
+        place.remount();
+        fs::metadata(place.root()).expect("mounted");
+        let requests = Requests::of(place);
+        work(place);
+        counted = requests.take();
+    });
+    counted
+}
+
+fn make_small(place: &Place<'_>) {
+    fs::write(place.join("file"), bytes(1, 5000)).expect("room");
+}
+
+#[test]
+fn a_small_file_is_read_without_a_read() {
+    let counted = requests(make_small, |place| {
+        assert_content(&place.join("file"), &bytes(1, 5000));
+    });
+    assert_eq!(counted, "lookup*1 open*1");
+}
+
+#[test]
+fn what_was_read_is_read_again_from_memory() {
+    let content = bytes(2, 3 << 20);
+    PLAIN.run(|place| {
+        fs::write(place.join("file"), &content).expect("room");
+        place.remount();
+        assert_content(&place.join("file"), &content);
+        let requests = Requests::of(place);
+        let mut seen = vec![0; content.len()];
+        for _ in 0..3 {
+            let file = File::open(place.join("file")).expect("there");
+            file.read_exact_at(&mut seen, 0).expect("readable");
+            assert!(seen == content);
+        }
+        assert_eq!(requests.take(), "open*3");
+    });
+}
+
+#[test]
+fn making_writing_and_closing_small_files() {
+    let counted = requests(
+        |_| (),
+        |place| {
+            for name in ["one", "two"] {
+                let file = File::create_new(place.join(name)).expect("free");
+                file.write_all_at(&[1; 4096], 0).expect("room");
+            }
+        },
+    );
+    // The kernel forgets the directory's attributes when it changes, and needs its mode.
+    assert_eq!(counted, "create*2 getattr*1 getxattr*2 lookup*2 write*2");
+}
+
+#[test]
+fn looking_again_asks_nothing() {
+    let counted = requests(make_small, |place| {
+        for _ in 0..3 {
+            fs::metadata(place.join("file")).expect("there");
+            fs::metadata(place.join("missing")).expect_err("not there");
+        }
+    });
+    assert_eq!(counted, "lookup*2");
+}
+
+#[test]
+fn a_second_listing_reads_no_entries() {
+    let counted = requests(
+        |place| {
+            for i in 0..20 {
+                fs::write(place.join(i.to_string()), b"").expect("room");
+            }
+        },
+        |place| {
+            let list = || fs::read_dir(place.root()).expect("there").count();
+            assert_eq!(list(), 20);
+            assert_eq!(list(), 20);
+        },
+    );
+    // opendir(3) asks for attributes, of which the first listing has changed one.
+    assert_eq!(counted, "getattr*1 opendir*2 readdir*1 readdirplus*1");
+}
+
+/// A writer may open the file at any moment, also while its content is on the way to the kernel.
+#[test]
+fn a_reader_never_brings_back_what_a_writer_has_replaced() {
+    const FILES: usize = 300;
+    const SIZE: usize = 20_000;
+    let old = |i: usize| bytes(i as u64, SIZE);
+    let new = |i: usize| match i % 3 {
+        2 => bytes(i as u64, 100),
+        _ => bytes(!(i as u64), SIZE),
+    };
+    let replace = |path: &Path, i: usize| {
+        let file = File::options().write(true).open(path).expect("there");
+        match i % 3 {
+            0 => file.write_all_at(&new(i), 0).expect("room"),
+            1 => new(i).chunks(3000).enumerate().for_each(|(n, part)| {
+                file.write_all_at(part, n as u64 * 3000).expect("room");
+            }),
+            _ => file.set_len(100).expect("possible"),
+        }
+    };
+    PLAIN.run(|place| {
+        for i in 0..FILES {
+            fs::write(place.join(i.to_string()), old(i)).expect("room");
+        }
+        place.remount();
+        let start = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..FILES {
+                    start.wait();
+                    let seen = fs::read(place.join(i.to_string())).expect("readable");
+                    assert!([SIZE, 100].contains(&seen.len()), "{} bytes", seen.len());
+                }
+            });
+            for i in 0..FILES {
+                start.wait();
+                replace(&place.join(i.to_string()), i);
+            }
+        });
+        for _ in 0..2 {
+            for i in 0..FILES {
+                assert_content(&place.join(i.to_string()), &new(i));
+            }
+            place.remount();
+        }
+    });
+}
