@@ -18,14 +18,16 @@ use super::progress::{self, Progress};
 use super::unlock::UnlockArgs;
 use super::{finding, place, recovered};
 use crate::format::volume::INCOMPATIBLE_JOURNAL;
+use crate::fs::rotate::{Skipped, Walked, Watch};
+use crate::fs::{self, Fs};
 use crate::keys::rotation::{self, Begun, RotationError};
 use crate::store::backing::Kind;
 use crate::store::check::count;
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::check::tally::Tally;
 use crate::store::disk::Atime;
+use crate::store::file::Resealed;
 use crate::store::lock::{LockError, Note, VaultLock};
-use crate::store::rotate::{self, Skipped, Walked, Watch};
 use crate::store::volume::{Access, Options, VolumeError};
 use crate::store::{Disk, Error, Volume};
 use crate::sys::daemon::raise_open_file_limit;
@@ -143,8 +145,7 @@ fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
         let line = json!({ "recovered": recovered::named(&volume) });
         print(&format!("{line}\n"))?;
     }
-    let walked = walk(&volume, report).map_err(|e| interrupted(&vault, &e))?;
-    drop(volume);
+    let walked = walk(volume, report).map_err(|e| interrupted(&vault, &e))?;
     let wiped = match walked.is_complete() {
         true => {
             session.change(|header, key| rotation::finish(header, key, target).map_err(refused))?
@@ -155,17 +156,25 @@ fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
 }
 
 /// The walk, with the line at the bottom of the terminal and the count ahead beside it.
-fn walk(volume: &Volume<Disk>, report: &Report<'_>) -> Result<Walked, Error> {
+fn walk(volume: Volume<Disk>, report: &Report<'_>) -> Result<Walked, fs::Error> {
+    let config = fs::Config {
+        own_as_caller: false,
+        acl: false,
+        cached_dirs: 16,
+    };
+    let fs = Fs::new(volume, config)?;
     let ended = AtomicBool::new(false);
     let stop = || ended.load(Ordering::Relaxed);
-    let (progress, tally, backing) = (&report.progress, &report.tally, volume.backing());
+    let (progress, tally, backing) = (&report.progress, &report.tally, fs.volume().backing());
     let counts = progress.is_shown() || report.json;
     std::thread::scope(|scope| {
         scope.spawn(|| progress.run(tally));
         if counts {
             scope.spawn(|| count::count(backing, tally, &stop));
         }
-        let walked = rotate::run(volume, report, tally);
+        let walked = fs
+            .rotate(backing, report, tally)
+            .and_then(|walked| fs.close().map(|()| walked));
         ended.store(true, Ordering::Relaxed);
         progress.end();
         walked
@@ -189,7 +198,7 @@ fn refused(e: RotationError) -> Refused {
     }
 }
 
-fn interrupted(vault: &Path, error: &Error) -> Failure {
+fn interrupted(vault: &Path, error: &fs::Error) -> Failure {
     let message = format!(
         "the rotation of {} was interrupted: {error}",
         vault.display()
@@ -221,8 +230,8 @@ struct Report<'a> {
 }
 
 impl Watch for Report<'_> {
-    fn advanced(&self, bytes: u64) {
-        self.read.set(self.read.get() + bytes);
+    fn advanced(&self, done: Resealed) {
+        self.read.set(self.read.get() + done.data);
         if self.json {
             self.tell_progress();
         }

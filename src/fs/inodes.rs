@@ -107,6 +107,12 @@ impl Inodes {
         Ok((entry.place.clone(), others))
     }
 
+    /// Whether the kernel knows of `ino`, with a name or without.
+    pub fn is_known(&self, ino: u64) -> bool {
+        self.shard(ino)
+            .is_ok_and(|shard| shard.known.contains_key(&ino))
+    }
+
     /// Whether the last name of `ino` was removed.
     pub fn is_gone(&self, ino: u64) -> bool {
         self.shard(ino)

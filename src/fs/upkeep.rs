@@ -10,6 +10,9 @@ use crate::store::journal::{Ended, Journal};
 /// Files kept open for nothing but what waits to be applied to them; above that it is applied at once.
 const LINGERING: usize = 1000;
 
+/// Free bytes of which the journal may take some for itself.
+const ROOM: u64 = 256 << 20;
+
 /// Checkpoints, one at a time. A turn that has ended stays here until it is retired.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
@@ -73,7 +76,7 @@ impl<B: Backing> Fs<B> {
             return Ok(());
         };
         self.apply_all()?;
-        let was_full = because == Because::SegmentIsFilling;
+        let was_full = because == Because::SegmentIsFilling && self.has_room();
         self.volume.retire_turn(&ended, was_full)?;
         *pending = None;
         self.files.reap()
@@ -93,8 +96,39 @@ impl<B: Backing> Fs<B> {
         done
     }
 
+    /// Waits until every change that is under way has ended.
+    pub(super) fn quiesce(&self) {
+        if let Some(journal) = self.volume.journal() {
+            journal.quiesce();
+        }
+    }
+
+    /// Makes everything durable in its place that is in the journal now, and the turns that hold it free.
+    pub(super) fn settle_journal(&self) -> Result<()> {
+        let mut pending = self.checkpoints();
+        if pending.is_some() {
+            self.checkpoint_with(&mut pending, Because::Asked)?;
+        }
+        self.checkpoint_with(&mut pending, Because::Asked)
+    }
+
+    /// Whether the journal may grow: on a disk that is nearly full it is slow, but leaves the space to the files.
+    fn has_room(&self) -> bool {
+        let space = self.volume.backing().space();
+        space.is_ok_and(|s| s.blocks_available.saturating_mul(s.fragment_size.into()) > ROOM)
+    }
+
     /// Called after a write: whoever fills the journal, or the memory for what is to be applied, empties it.
     pub(super) fn relieve(&self) -> Result<()> {
+        if let Err(e) = self.try_relieve() {
+            // The write itself is in the journal. Who syncs is told if that does not last.
+            log::error!("the journal could not be applied, which will be tried again: {e}");
+        }
+        Ok(())
+    }
+
+    /// The same for who can wait until it succeeds.
+    pub(super) fn try_relieve(&self) -> Result<()> {
         let Some(journal) = self.volume.journal() else {
             return Ok(());
         };
@@ -103,17 +137,12 @@ impl<B: Backing> Fs<B> {
             return Ok(());
         }
         let mut pending = self.checkpoints();
-        let done = if journal.is_filling() {
+        if journal.is_filling() {
             self.checkpoint_with(&mut pending, Because::SegmentIsFilling)
         } else if journal.is_overlay_full() || self.files.lingering() >= LINGERING {
             self.apply_all().and_then(|()| self.files.reap())
         } else {
             Ok(())
-        };
-        if let Err(e) = done {
-            // The write itself is in the journal. Who syncs is told if that does not last.
-            log::error!("the journal could not be applied, which will be tried again: {e}");
         }
-        Ok(())
     }
 }

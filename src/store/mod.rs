@@ -23,7 +23,6 @@ pub mod namespace;
 mod path;
 mod range_lock;
 pub mod recovery;
-pub mod rotate;
 mod superblock;
 pub mod upkeep;
 pub mod volume;
