@@ -17,6 +17,7 @@ mod handles;
 mod inodes;
 mod listing;
 mod moves;
+pub mod pace;
 mod place;
 mod remove;
 pub mod rotate;

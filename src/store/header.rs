@@ -117,6 +117,20 @@ pub fn heal<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), Volu
     mend().map_err(fail)
 }
 
+/// Makes both copies what `verified` is, and durable: whoever wrote them may have been killed in between.
+pub(super) fn settle<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), VolumeError> {
+    heal(backing, verified)?;
+    let sync = || -> io::Result<()> {
+        let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;
+        for name in [HEADER, HEADER_BACKUP] {
+            let file = backing.open(&meta, name.as_bytes(), OpenFor::Read)?;
+            backing.sync(&file, Sync::All)?;
+        }
+        backing.sync_dir(&meta)
+    };
+    sync().map_err(|e| VolumeError::io("sync the volume header", e))
+}
+
 pub(super) fn replace<B: Backing>(
     backing: &B,
     tmp: &B::Dir,

@@ -23,6 +23,7 @@ pub mod namespace;
 mod path;
 mod range_lock;
 pub mod recovery;
+pub mod rotation;
 mod superblock;
 pub mod upkeep;
 pub mod volume;
