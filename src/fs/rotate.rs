@@ -68,9 +68,9 @@ impl Walked {
 }
 
 impl<B: Backing> Fs<B> {
-    /// Seals every chunk that is not of the current epoch anew. When this returns everything is durable in its place, and
-    /// the journal holds nothing from before. `through` is the backing filesystem as the walk uses it: it may be one that
-    /// leaves access times alone.
+    /// Seals every chunk that is not of the current epoch anew. When all of it was met, everything is durable in its place
+    /// when this returns, and the journal holds nothing from before. `through` is the backing filesystem as the walk uses
+    /// it: it may be one that leaves access times alone.
     ///
     /// # Errors
     /// Whatever keeps the volume from being written to. It reads as before then.
@@ -87,7 +87,9 @@ impl<B: Backing> Fs<B> {
         // Who began to seal in another epoch has ended, and made the entry of the file if it was new.
         self.quiesce();
         walk.everything()?;
-        self.settle_journal()?;
+        if walk.walked.is_complete() {
+            self.settle_journal()?;
+        }
         Ok(walk.walked)
     }
 }

@@ -159,9 +159,7 @@ impl Worker {
             }
         };
         let before = self.order.take();
-        let Some(seen) = seen else {
-            return before.is_some();
-        };
+        let is_under_way = seen.is_under_way();
         let (target, record) = (seen.keyring.current, seen.record);
         match self.fs.volume().keys().follow(seen.keyring) {
             Ok(None) => {}
@@ -173,6 +171,9 @@ impl Worker {
                 );
                 return before.is_some();
             }
+        }
+        if !is_under_way {
+            return before.is_some();
         }
         self.order.set(Some(Order { target, record }));
         before.is_none_or(|before| before.record != record)

@@ -4,7 +4,7 @@
 //! the header says how it is to go on. There is no other state, and this one is authenticated under the volume key. How
 //! the header reaches the disk, and that no chunk uses an old epoch, is for the callers.
 
-use crate::crypto::{Epoch, HeaderKey, VolumeKey, VolumeKeys};
+use crate::crypto::{Epoch, HeaderKey, VolumeKey, VolumeKeys, rand};
 use crate::format::key_record::KeyRecord;
 use crate::format::keyring::Keyring;
 use crate::format::rotation_record::RotationRecord;
@@ -51,11 +51,17 @@ pub enum Hands {
     Daemon(Option<u32>),
 }
 
-/// What a header says of the rotation that is under way.
+/// What a header says of its content keys.
 #[derive(Debug)]
-pub struct UnderWay {
+pub struct State {
     pub keyring: Keyring,
     pub record: RotationRecord,
+}
+
+impl State {
+    pub fn is_under_way(&self) -> bool {
+        self.keyring.roots.len() > 1
+    }
 }
 
 /// What a rotation works with.
@@ -82,7 +88,11 @@ pub fn begin(
 ) -> Result<Begun, RotationError> {
     let mut keyring = open_keyring(header, key)?;
     let resumed = keyring.roots.len() > 1;
-    let mut how = rotation_record(header)?.unwrap_or_default();
+    let mut how = rotation_record(header)?.unwrap_or_else(|| RotationRecord {
+        // So that no note of an earlier rotation is taken for one of this.
+        asked: u32::from_le_bytes(rand::array()),
+        ..RotationRecord::default()
+    });
     how.asked = how.asked.wrapping_add(1);
     how.paused = false;
     if let Hands::Daemon(rate) = hands {
@@ -120,7 +130,11 @@ pub fn pause(
     header: &mut VolumeHeader,
     key: &impl HeaderKey,
 ) -> Result<RotationRecord, RotationError> {
-    let UnderWay { mut record, .. } = under_way(header, key)?.ok_or(RotationError::NotUnderWay)?;
+    let state = state(header, key)?;
+    if !state.is_under_way() {
+        return Err(RotationError::NotUnderWay);
+    }
+    let mut record = state.record;
     record.asked = record.asked.wrapping_add(1);
     record.paused = true;
     RotationRecord::put(Some(record), header);
@@ -128,20 +142,17 @@ pub fn pause(
     Ok(record)
 }
 
-/// The rotation that is under way; `None` if none is. The header is verified.
+/// The content keys, and how their rotation is to go on. The header is verified.
 ///
 /// # Errors
 /// [`UnlockError::Tampered`] if this is not the key of the header.
-pub fn under_way(
-    header: &VolumeHeader,
-    key: &impl HeaderKey,
-) -> Result<Option<UnderWay>, UnlockError> {
+pub fn state(header: &VolumeHeader, key: &impl HeaderKey) -> Result<State, UnlockError> {
     if !header.mac_matches(&key.header_mac_key()) {
         return Err(UnlockError::Tampered);
     }
     let keyring = open_keyring(header, key)?;
     let record = rotation_record(header)?.unwrap_or_default();
-    Ok((keyring.roots.len() > 1).then_some(UnderWay { keyring, record }))
+    Ok(State { keyring, record })
 }
 
 /// Wipes all epochs but `target`; answers how many. No chunk and no living group of the journal may use them.
@@ -245,11 +256,11 @@ mod tests {
         assert!(paused.paused && paused.asked != begun.record.asked);
         let again = begin(&mut header, &key, Hands::Own).expect("goes on");
         assert!(again.resumed && !again.record.paused && again.record.background);
-        let state = under_way(&header, &key.header_keys()).expect("authentic");
-        assert_eq!(state.expect("under way").record, again.record);
+        let now = state(&header, &key.header_keys()).expect("authentic");
+        assert!(now.is_under_way() && now.record == again.record);
         assert_eq!(finish(&mut header, &key.header_keys(), Epoch(1)), Ok(1));
         assert_eq!(told(&header), None);
-        assert!(under_way(&header, &key).expect("authentic").is_none());
+        assert!(!state(&header, &key).expect("authentic").is_under_way());
     }
 
     #[test]

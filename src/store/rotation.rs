@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::crypto::{Epoch, HeaderKeys};
-use crate::keys::rotation::{self, RotationError, UnderWay};
+use crate::keys::rotation::{self, RotationError};
 use crate::store::backing::{Backing, Target, Time};
 use crate::store::disk::{Atime, Disk};
 use crate::store::header;
@@ -46,7 +46,7 @@ pub enum Look {
     /// Somebody is writing it.
     Busy,
     /// It says so now, and durably.
-    Changed(Option<UnderWay>),
+    Changed(rotation::State),
 }
 
 /// Why a rotation is not finished.
@@ -98,9 +98,8 @@ impl HeaderWatch {
         };
         self.seen = Some(self.stamp()?);
         let locked = Locked::open(&self.vault)?;
-        let state =
-            rotation::under_way(locked.header(), &self.keys).map_err(VolumeError::Unlock)?;
-        if state.is_some() {
+        let state = rotation::state(locked.header(), &self.keys).map_err(VolumeError::Unlock)?;
+        if state.is_under_way() {
             header::settle(&locked.disk, locked.header())?;
             self.seen = Some(self.stamp()?);
         }

@@ -125,9 +125,9 @@ fn wait_for_daemon(vault: &Path, asked: u32, is_stopped: &dyn Fn() -> bool) -> R
     Ok(())
 }
 
-/// Whether the daemon has seen this, or what somebody asked for later.
+/// Whether the daemon has seen this, or what somebody asked for a little later.
 fn has_seen(note: &Note, asked: u32) -> bool {
-    note.asked.wrapping_sub(asked) < u32::MAX / 2
+    note.asked.wrapping_sub(asked) < 1000
 }
 
 /// Why watching ends.
@@ -218,10 +218,10 @@ impl Watching<'_> {
         let vault = &self.session.vault;
         let locked = Locked::open(vault).map_err(|e| Failure::volume(vault, &e))?;
         let key = &self.session.unlocked.opened.key;
-        let state = rotation::under_way(locked.header(), key)
+        let state = rotation::state(locked.header(), key)
             .map_err(|e| Failure::volume(vault, &VolumeError::Unlock(e)))?;
         let target: Epoch = self.begun.target;
-        Ok(state.is_none_or(|state| state.keyring.current != target))
+        Ok(!state.is_under_way() || state.keyring.current != target)
     }
 
     fn tell(&self, end: End, note: &Note, verbosity: Verbosity) -> Result<Exit, Failure> {
