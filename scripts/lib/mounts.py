@@ -1,6 +1,7 @@
 """Directories to work in: a plain one, or a vault of an encrypted filesystem and its mount.
 
-Shared by scripts/bench, scripts/pjdfstest, scripts/fsx, scripts/crash-real and scripts/crash-copies. A system is named as on the command line:
+Shared by scripts/bench, scripts/pjdfstest, scripts/fsx, scripts/crash-real, scripts/crash-copies and
+scripts/rotate-under-load. A system is named as on the command line:
 NAME[@PROGRAM][+MOUNT-OPTION...], for example wardfs, wardfs-xchacha+nowriteback+acl, wardfs+journal=off or
 wardfs@/tmp/old/wardfs.
 Every daemon runs in the foreground as a child of this process, so that its processor time and memory are known

@@ -11,11 +11,13 @@ use super::policy::{self, Policy, age_days};
 use super::{kdf, place};
 use crate::format::ids::VolumeId;
 use crate::format::key_record::KeyRecord;
+use crate::format::rotation_record::RotationRecord;
 use crate::format::slot::{Kdf, Slot};
 use crate::format::volume::VolumeHeader;
 use crate::keys::kind;
 use crate::store::last_used::LastUsed;
 use crate::store::lock::{Holder, VaultLock};
+use crate::store::rotation::{Note, State};
 use crate::store::volume::Locked;
 
 /// Show what a vault is, its key slots, and who has it mounted
@@ -56,6 +58,20 @@ struct Info {
     /// Rules of this machine's policy that the vault breaks.
     broken_rules: Vec<String>,
     mounted: Option<MountedBy>,
+    rotation: Option<RotationInfo>,
+}
+
+/// A rotation that is under way.
+#[derive(Debug, Serialize)]
+struct RotationInfo {
+    since: String,
+    paused: bool,
+    /// The daemon of a mount goes on with it.
+    background: bool,
+    /// MiB each second.
+    rate: Option<u32>,
+    /// How far it was when it was last noted; `None` where no mount works on it.
+    progress: Option<Note>,
 }
 
 #[derive(Debug, Serialize)]
@@ -155,8 +171,48 @@ impl Info {
                 .map(|slot| SlotInfo::of(slot, &used))
                 .collect(),
             broken_rules,
+            rotation: RotationInfo::of(vault, header, mounted.is_some()),
             mounted,
         }
+    }
+}
+
+impl RotationInfo {
+    fn of(vault: &Path, header: &VolumeHeader, is_mounted: bool) -> Option<Self> {
+        let record = RotationRecord::of(header).ok().flatten()?;
+        Some(Self {
+            since: iso_time(epoch_created(header)),
+            paused: record.paused,
+            background: record.background,
+            rate: record.rate,
+            progress: Note::read(vault).filter(|_| is_mounted && record.background),
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("under way since {}", self.since);
+        match &self.progress {
+            _ if self.paused => text += ", paused",
+            Some(note) => text += &progress(note),
+            None if self.background => text += ", goes on after the next mount",
+            None => text += ", waits for 'wardfs rotate'",
+        }
+        text
+    }
+}
+
+fn progress(note: &Note) -> String {
+    let share = match note.total {
+        Some(total) if total > 0 => format!(", {} %", note.done.min(total) * 100 / total),
+        _ => String::new(),
+    };
+    match note.state {
+        State::Running | State::Paused | State::Complete => share,
+        State::Incomplete => format!(
+            ", waits because {} files were passed over",
+            note.passed_over
+        ),
+        State::Failing => format!("{share}, cannot go on"),
     }
 }
 
@@ -243,7 +299,7 @@ fn text(info: &Info, header: &VolumeHeader) -> String {
         .as_ref()
         .map_or_else(|| "no".to_owned(), MountedBy::text);
     let mut text = format!("{}\n", info.vault.display());
-    text += &rows(&[
+    let mut lines = vec![
         ("uuid", info.uuid.clone()),
         ("label", label),
         ("created", info.created.clone()),
@@ -255,7 +311,11 @@ fn text(info: &Info, header: &VolumeHeader) -> String {
         ("cipher", info.cipher.to_owned()),
         ("chunk size", binary_size(info.chunk_size)),
         ("mounted", mounted),
-    ]);
+    ];
+    if let Some(rotation) = &info.rotation {
+        lines.push(("rotation", rotation.text()));
+    }
+    text += &rows(&lines);
     for (slot, shown) in header.slots.iter().zip(&info.slots) {
         text += &format!("key slot {}\n", slot.id);
         text += &slot_rows(slot, shown);

@@ -22,13 +22,13 @@ use super::unlock::{Signals, UnlockArgs, Unlocked, Unlocker};
 use super::{info, output, place, recovered};
 use crate::crypto::VolumeKeys;
 use crate::format::slot::Slot;
-use crate::format::volume::VolumeHeader;
+use crate::format::volume::{INCOMPATIBLE_JOURNAL, VolumeHeader};
 use crate::fuse::options::MountOptions;
 use crate::fuse::session as fuse_session;
 use crate::keys::slots;
 use crate::store::Disk;
 use crate::store::disk::Atime;
-use crate::store::lock::{LockError, Note, VaultLock};
+use crate::store::lock::{LockError, Note, Rotation, VaultLock};
 use crate::store::locked::HeaderLock;
 use crate::store::upkeep::JournalMode;
 use crate::store::volume::{Access, Locked, Options, Volume};
@@ -241,9 +241,9 @@ impl Request {
         let (access, atime, note) = if self.options.read_only {
             (Access::ReadOnly, Atime::Keep, Note::None)
         } else if self.options.noatime {
-            (Access::ReadWrite, Atime::Keep, Note::Write)
+            (Access::ReadWrite, Atime::Keep, self.note(header))
         } else {
-            (Access::ReadWrite, Atime::Backing, Note::Write)
+            (Access::ReadWrite, Atime::Backing, self.note(header))
         };
         if !lock_all_memory() {
             log::debug!("not all memory can be locked (see RLIMIT_MEMLOCK); keys are in any case");
@@ -264,6 +264,15 @@ impl Request {
         };
         let how = (access, atime);
         Volume::open(&self.vault, lock, keys, header, how, options).map_err(failed)
+    }
+
+    fn note(&self, header: &VolumeHeader) -> Note {
+        let has_journal = header.incompatible & INCOMPATIBLE_JOURNAL != 0;
+        Note::Mount(match self.copy {
+            true => Rotation::Copy,
+            false if has_journal && self.journal == JournalMode::Full => Rotation::Online,
+            false => Rotation::NoJournal,
+        })
     }
 
     fn lock(&self, note: Note) -> Result<VaultLock, Failure> {
@@ -308,7 +317,10 @@ impl Request {
         if !self.json {
             recovered::print_report(&volume, self.copy, self.verbosity)?;
         }
-        let session = fuse_session::mount(volume, &self.vault, &self.mountpoint, &self.options)
+        // A copy of a vault in use is for looking after: what was begun goes on in the original.
+        let header_keys = (!self.copy).then(|| opened.key.header_keys());
+        let vault = (&*self.vault, header_keys);
+        let session = fuse_session::mount(volume, vault, &self.mountpoint, &self.options)
             .map_err(|e| Failure::mount(&self.mountpoint, &e))?;
         let serving = Serving::start(session, signals)?;
         if self.json {

@@ -183,6 +183,7 @@ pub fn holder(vault: &Path, note: Option<Holder>) -> Option<Holder> {
             .into_owned(),
         mountpoint: daemons::mount_of(pid).map(|mount| mount.mountpoint),
         since: 0,
+        rotation: None,
     })
 }
 

@@ -1,6 +1,7 @@
-//! `wardfs rotate`: a new content key, and all content sealed with it.
+//! `wardfs rotate`: a new content key, and all content sealed with it: here, or by the daemon of a mount ([`online`]).
 
 mod kept;
+mod online;
 mod volume_key;
 
 use std::cell::{Cell, RefCell};
@@ -21,14 +22,17 @@ use super::progress::{self, Progress};
 use super::unlock::UnlockArgs;
 use super::{finding, place, recovered};
 use crate::format::volume::INCOMPATIBLE_JOURNAL;
-use crate::keys::rotation::{self, Begun, RotationError};
+use crate::fs::pace::Pace;
+use crate::fs::rotate::{Skipped, Walked, Watch};
+use crate::fs::{self, Fs};
+use crate::keys::rotation::{self, Begun, Hands, RotationError};
 use crate::store::backing::Kind;
 use crate::store::check::count;
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::check::tally::Tally;
 use crate::store::disk::Atime;
+use crate::store::file::Resealed;
 use crate::store::lock::{LockError, Note, VaultLock};
-use crate::store::rotate::{self, Skipped, Walked, Watch};
 use crate::store::volume::{Access, Options, VolumeError};
 use crate::store::{Disk, Error, Volume};
 use crate::sys::daemon::raise_open_file_limit;
@@ -43,20 +47,24 @@ const NAP: Duration = Duration::from_millis(50);
 /// Encrypt all content anew with a new key
 ///
 /// Adds a content key, encrypts every file with it, in place and through the journal, and destroys the old content key
-/// when a walk through the whole vault has shown that nothing uses it any more. The vault must not be mounted. A
-/// rotation that was interrupted, by Ctrl-C, kill -9 or a crash, goes on when the command is given again.
+/// when a walk through the whole vault has shown that nothing uses it any more. A mounted vault is rotated by its daemon
+/// while it is used; this command watches, and Ctrl-C leaves the daemon at it. A rotation that was interrupted goes on
+/// when the command is given again, and one that a daemon has begun also by itself at the next mount.
 ///
-/// With --volume-key, the key of the volume itself is replaced instead, at once, and the content stays as it is.
+/// With --volume-key, the key of the volume itself is replaced instead, at once, while the vault is not mounted; the content
+/// stays as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   wardfs rotate ~/vault
   wardfs rotate /srv/scans --rate 50 --passphrase-file key
   wardfs rotate /srv/scans --json --keyfile key
+  wardfs rotate /srv/scans --pause --keyfile key
   wardfs rotate /srv/scans --volume-key --keep 2=recovery.txt --drop 3
 
 Ends with 0 if nothing uses the old key any more, 27 or 28 if files were passed over because they
-are damaged or cannot be read, and 29 if it was stopped; the old key is kept then.")]
+are damaged or cannot be read, and 29 if it was stopped, or goes on without this command; the old
+key is kept then.")]
 pub struct RotateArgs {
     /// The vault's directory
     vault: PathBuf,
@@ -69,6 +77,10 @@ pub struct RotateArgs {
     /// a person can open
     #[arg(long)]
     force: bool,
+
+    /// Let the rotation that is under way in a mount rest, also after the next mount, until it is started again
+    #[arg(long, conflicts_with_all = ["rate", "force"])]
+    pause: bool,
 
     /// Print progress, what was passed over, and at last the summary, each as one JSON object on a line of its own
     #[arg(long)]
@@ -85,16 +97,22 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     let closed = Closed::find(&args.vault)?;
     let vault = closed.vault.clone();
     // Held until the old keys are wiped, or kept.
-    let _lock = lock(&vault)?;
     if args.volume_key.volume_key {
-        let (force, json) = (args.force, args.json);
+        let _lock = lock_unmounted(&vault)?;
         let how = How {
-            force,
-            json,
+            force: args.force,
+            json: args.json,
             verbosity,
         };
         return volume_key::run(closed, &args.volume_key, &args.unlock, how);
     }
+    let lock = lock(&vault)?;
+    if args.pause {
+        return online::pause(closed, args, verbosity, lock.is_none());
+    }
+    let Some(_lock) = lock else {
+        return online::run(closed, args, verbosity);
+    };
     let has_journal = closed.locked.header().incompatible & INCOMPATIBLE_JOURNAL != 0;
     if !has_journal && !args.force {
         let message = format!(
@@ -117,9 +135,8 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
         verbosity,
         stop: &stop,
         stopped: Cell::new(false),
-        rate: args.rate.map(|mib| mib << 20),
+        pace: Pace::new(args.rate.map(|mib| mib << 20)),
         begun: Instant::now(),
-        read: Cell::new(0),
         told: Cell::new(None),
         tally: Tally::default(),
         passed_over: Cell::default(),
@@ -131,19 +148,30 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     done
 }
 
-fn lock(vault: &Path) -> Result<VaultLock, Failure> {
+fn lock_unmounted(vault: &Path) -> Result<VaultLock, Failure> {
     VaultLock::acquire(vault, None, Note::Write).map_err(|e| match e {
-        LockError::HeldBy(note) => place::in_use(vault, note)
-            .advise("Only a vault that is not mounted can be rotated: unmount it first, with wardfs umount."),
+        LockError::HeldBy(note) => place::in_use(vault, note).advise(
+            "Its key can be replaced only while it is not mounted: unmount it first, with wardfs umount.",
+        ),
         LockError::Io(e) => Failure::io(format!("lock {}", vault.display()), &e),
     })
+}
+
+/// `None` if the vault is mounted by a daemon that can rotate it.
+fn lock(vault: &Path) -> Result<Option<VaultLock>, Failure> {
+    match VaultLock::acquire(vault, None, Note::Write) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::HeldBy(note)) => online::check_permitted(vault, note).map(|()| None),
+        Err(LockError::Io(e)) => Err(Failure::io(format!("lock {}", vault.display()), &e)),
+    }
 }
 
 fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
     let vault = session.vault.clone();
     let failed = |e| Failure::volume(&vault, &e);
-    let begun = session.change(|header, key| rotation::begin(header, key).map_err(refused))?;
-    report.begun(&begun)?;
+    let begun =
+        session.change(|header, key| rotation::begin(header, key, Hands::Own).map_err(refused))?;
+    tell_begun(&begun, report.json, report.verbosity)?;
     let Begun { keys, target, .. } = begun;
     let header = session.unlocked.locked.header().clone();
     let disk = Disk::open(&vault, Atime::Keep)
@@ -163,8 +191,7 @@ fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
         let line = json!({ "recovered": recovered::named(&volume) });
         print(&format!("{line}\n"))?;
     }
-    let walked = walk(&volume, report).map_err(|e| interrupted(&vault, &e))?;
-    drop(volume);
+    let walked = walk(volume, report).map_err(|e| interrupted(&vault, &e))?;
     let wiped = match walked.is_complete() {
         true => {
             session.change(|header, key| rotation::finish(header, key, target).map_err(refused))?
@@ -175,21 +202,68 @@ fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
 }
 
 /// The walk, with the line at the bottom of the terminal and the count ahead beside it.
-fn walk(volume: &Volume<Disk>, report: &Report<'_>) -> Result<Walked, Error> {
+fn walk(volume: Volume<Disk>, report: &Report<'_>) -> Result<Walked, fs::Error> {
+    let config = fs::Config {
+        own_as_caller: false,
+        acl: false,
+        cached_dirs: 16,
+    };
+    let fs = Fs::new(volume, config)?;
     let ended = AtomicBool::new(false);
     let stop = || ended.load(Ordering::Relaxed);
-    let (progress, tally, backing) = (&report.progress, &report.tally, volume.backing());
+    let (progress, tally, backing) = (&report.progress, &report.tally, fs.volume().backing());
     let counts = progress.is_shown() || report.json;
     std::thread::scope(|scope| {
         scope.spawn(|| progress.run(tally));
         if counts {
             scope.spawn(|| count::count(backing, tally, &stop));
         }
-        let walked = rotate::run(volume, report, tally);
+        let walked = fs
+            .rotate(backing, report, tally)
+            .and_then(|walked| fs.close().map(|()| walked));
         ended.store(true, Ordering::Relaxed);
         progress.end();
         walked
     })
+}
+
+fn tell_begun(begun: &Begun, json: bool, verbosity: Verbosity) -> Result<(), Failure> {
+    let since = iso_time(begun.since);
+    if json {
+        let line = json!({ "rotation": { "resumed": begun.resumed, "key_created": since } });
+        return print(&format!("{line}\n"));
+    }
+    match begun.resumed && verbosity != Verbosity::Quiet {
+        true => print(&format!(
+            "A rotation is under way since {since}; it is finished, and no other is begun.\n"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// How far a rotation is.
+struct Numbers {
+    files: u64,
+    /// Plaintext bytes.
+    read: u64,
+    /// Bytes of the vault.
+    done: u64,
+    total: Option<u64>,
+    per_second: u64,
+}
+
+impl Numbers {
+    fn json(&self) -> String {
+        let left = self.total.map(|total| total.saturating_sub(self.done));
+        let line = json!({ "progress": {
+            "files": self.files,
+            "bytes": self.read,
+            "total": self.total,
+            "bytes_per_second": self.per_second,
+            "seconds_left": left.map(|left| left / self.per_second.max(1)),
+        }});
+        format!("{line}\n")
+    }
 }
 
 fn refused(e: RotationError) -> Refused {
@@ -206,10 +280,14 @@ fn refused(e: RotationError) -> Refused {
             Failure::new(Exit::Failed, format!("the old content key is kept: {e}"))
                 .advise("Start the rotation again."),
         ),
+        RotationError::NotUnderWay => Refused::Other(Failure::new(
+            Exit::Failed,
+            format!("there is nothing to pause: {e}"),
+        )),
     }
 }
 
-fn interrupted(vault: &Path, error: &Error) -> Failure {
+fn interrupted(vault: &Path, error: &fs::Error) -> Failure {
     let message = format!(
         "the rotation of {} was interrupted: {error}",
         vault.display()
@@ -226,11 +304,9 @@ struct Report<'a> {
     verbosity: Verbosity,
     stop: &'a SignalFd,
     stopped: Cell<bool>,
-    /// Bytes per second.
-    rate: Option<u64>,
+    /// Of plaintext bytes.
+    pace: Pace,
     begun: Instant,
-    /// Plaintext bytes.
-    read: Cell<u64>,
     /// When progress was told last, in JSON.
     told: Cell<Option<Instant>>,
     tally: Tally,
@@ -241,15 +317,13 @@ struct Report<'a> {
 }
 
 impl Watch for Report<'_> {
-    fn advanced(&self, bytes: u64) {
-        self.read.set(self.read.get() + bytes);
+    fn advanced(&self, done: Resealed) {
+        self.pace.advanced(done.data);
         if self.json {
             self.tell_progress();
         }
-        let Some(rate) = self.rate else { return };
-        let due = Duration::from_secs_f64(self.read.get() as f64 / rate as f64);
         while !self.is_stopped() {
-            let early = due.saturating_sub(self.begun.elapsed());
+            let early = self.pace.early();
             if early.is_zero() {
                 return;
             }
@@ -300,20 +374,6 @@ impl Report<'_> {
         }
     }
 
-    fn begun(&self, begun: &Begun) -> Result<(), Failure> {
-        let since = iso_time(begun.since);
-        if self.json {
-            let line = json!({ "rotation": { "resumed": begun.resumed, "key_created": since } });
-            return print(&format!("{line}\n"));
-        }
-        match begun.resumed && self.verbosity != Verbosity::Quiet {
-            true => print(&format!(
-                "A rotation is under way since {since}; it is finished, and no other is begun.\n"
-            )),
-            false => Ok(()),
-        }
-    }
-
     fn tell_progress(&self) {
         let now = Instant::now();
         if self.told.get().is_some_and(|at| now - at < EVERY) {
@@ -326,18 +386,14 @@ impl Report<'_> {
             .counted
             .load(Ordering::Acquire)
             .then(|| number(&self.tally.total));
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        let rate = self.read.get() as f64 / seconds;
-        let done = number(&self.tally.done);
-        let left = total.map(|total| total.saturating_sub(done) as f64 / rate.max(1.0));
-        let line = json!({ "progress": {
-            "files": number(&self.tally.files),
-            "bytes": self.read.get(),
-            "total": total,
-            "bytes_per_second": rate as u64,
-            "seconds_left": left.map(|left| left as u64),
-        }});
-        self.print(&format!("{line}\n"));
+        let progress = Numbers {
+            files: number(&self.tally.files),
+            read: self.pace.total(),
+            done: number(&self.tally.done),
+            total,
+            per_second: self.pace.per_second(),
+        };
+        self.print(&progress.json());
     }
 
     fn outcome(&self, walked: Walked) -> (Exit, &'static str) {
@@ -359,46 +415,80 @@ impl Report<'_> {
             return Err(e);
         }
         let (exit, result) = self.outcome(walked);
-        let took = self.begun.elapsed().as_secs_f64();
-        let files = self.tally.files.load(Ordering::Relaxed);
-        if self.json {
-            let line = json!({
-                "summary": result,
-                "stopped": walked.stopped,
-                "files": files,
-                "passed_over": walked.skipped,
-                "reencrypted_bytes": walked.resealed,
-                "read_bytes": self.read.get(),
-                "old_keys_destroyed": wiped,
-                "seconds": took,
-            });
-            print(&format!("{line}\n"))?;
-            return Ok(exit);
+        let summary = Summary {
+            result,
+            stopped: walked.stopped,
+            files: self.tally.files.load(Ordering::Relaxed),
+            passed_over: walked.skipped,
+            resealed: walked.resealed,
+            read: self.pace.total(),
+            wiped,
+            seconds: self.begun.elapsed().as_secs_f64(),
+        };
+        match (self.json, self.verbosity) {
+            (true, _) => print(&summary.json())?,
+            (false, Verbosity::Quiet) => {}
+            (false, _) => {
+                let stopped = format!("'wardfs rotate {shown}' goes on");
+                summary.tell(shown, &stopped)?;
+            }
         }
-        if self.verbosity == Verbosity::Quiet {
-            return Ok(exit);
-        }
+        Ok(exit)
+    }
+}
+
+/// What a rotation came to.
+struct Summary {
+    result: &'static str,
+    stopped: bool,
+    files: u64,
+    passed_over: u64,
+    resealed: u64,
+    read: u64,
+    wiped: usize,
+    seconds: f64,
+}
+
+impl Summary {
+    fn json(&self) -> String {
+        let line = json!({
+            "summary": self.result,
+            "stopped": self.stopped,
+            "files": self.files,
+            "passed_over": self.passed_over,
+            "reencrypted_bytes": self.resealed,
+            "read_bytes": self.read,
+            "old_keys_destroyed": self.wiped,
+            "seconds": self.seconds,
+        });
+        format!("{line}\n")
+    }
+
+    /// For people. `stopped` says what follows where it was stopped.
+    fn tell(&self, shown: &str, stopped: &str) -> Result<(), Failure> {
         let done = format!(
-            "{} of content in {files} files encrypted anew, in {took:.1} s",
-            progress::size(walked.resealed)
+            "{} of content in {} files encrypted anew, in {:.1} s",
+            progress::size(self.resealed),
+            self.files,
+            self.seconds
         );
-        print(&match (walked.stopped, walked.skipped) {
-            (true, _) => format!("Stopped: {done}; 'wardfs rotate {shown}' goes on.\n"),
+        print(&match (self.stopped, self.passed_over) {
+            (true, _) => format!("Stopped: {done}; {stopped}.\n"),
             (false, 0) => format!("Rotated {shown}: {done}; the old content key is destroyed.\n"),
             (false, _) => {
                 format!("{done}.\nThe old content key is kept, for what was passed over.\n")
             }
         })?;
-        if walked.is_complete() {
+        if !self.stopped && self.passed_over == 0 {
             warn(
                 "backups of the header from before cannot read the content any more; make a new one: \
                  wardfs header backup",
             );
-        } else if walked.skipped > 0 {
+        } else if self.passed_over > 0 {
             warn(format!(
                 "when 'wardfs check {shown}' finds nothing damaged any more, 'wardfs rotate {shown}' finishes the rotation"
             ));
         }
-        Ok(exit)
+        Ok(())
     }
 }

@@ -20,5 +20,5 @@ pub use crate::format::ids::{
 };
 pub use crate::format::mac;
 pub use chunk::{ChunkError, FileKeys};
-pub use schedule::{NameKeys, VolumeKey};
-pub use volume::{HeaderMismatch, VolumeKeys};
+pub use schedule::{HeaderKey, HeaderKeys, NameKeys, VolumeKey};
+pub use volume::{HeaderMismatch, NotAhead, VolumeKeys};

@@ -60,7 +60,50 @@ impl SlotRoot {
 #[derive(Debug)]
 pub struct VolumeKey(pub SecretBytes<32>);
 
+/// Authenticates a volume header, and opens and seals its keyring.
+pub trait HeaderKey {
+    fn header_mac_key(&self) -> SecretBytes<32>;
+    fn keyring_key(&self) -> XChaCha20Poly1305;
+}
+
+impl HeaderKey for VolumeKey {
+    fn header_mac_key(&self) -> SecretBytes<32> {
+        self.header_mac_key()
+    }
+
+    fn keyring_key(&self) -> XChaCha20Poly1305 {
+        self.keyring_key()
+    }
+}
+
+/// What is kept of the volume key while a volume is mounted, so that its content can be rotated.
+#[derive(Debug)]
+pub struct HeaderKeys {
+    mac: SecretBytes<32>,
+    keyring: SecretBytes<32>,
+}
+
+impl HeaderKey for HeaderKeys {
+    fn header_mac_key(&self) -> SecretBytes<32> {
+        SecretBytes::filled_by(|bytes| bytes.copy_from_slice(self.mac.as_bytes()))
+    }
+
+    fn keyring_key(&self) -> XChaCha20Poly1305 {
+        let key = SecretBytes::filled_by(|bytes: &mut [u8; 32]| {
+            bytes.copy_from_slice(self.keyring.as_bytes());
+        });
+        XChaCha20Poly1305::new(key)
+    }
+}
+
 impl VolumeKey {
+    pub fn header_keys(&self) -> HeaderKeys {
+        HeaderKeys {
+            mac: self.header_mac_key(),
+            keyring: self.derive(KEYRING),
+        }
+    }
+
     pub fn generate() -> Self {
         Self(SecretBytes::filled_by(|bytes| rand::fill(bytes)))
     }

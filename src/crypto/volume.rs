@@ -25,6 +25,10 @@ impl std::fmt::Display for HeaderMismatch {
 
 impl std::error::Error for HeaderMismatch {}
 
+/// A keyring that did not come after the one in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAhead;
+
 /// See the module.
 #[derive(Debug)]
 pub struct VolumeKeys {
@@ -83,6 +87,32 @@ impl VolumeKeys {
         roots.push(root);
         self.current.store(epoch.0, Ordering::Release);
         Ok(())
+    }
+
+    /// Follows a keyring to the epoch that was added to it. Answers that epoch; `None` if nothing is new.
+    ///
+    /// # Errors
+    /// [`NotAhead`] if the keyring is not one that came after this one: then it was put back, and nothing is changed.
+    pub fn follow(&self, keyring: Keyring) -> Result<Option<Epoch>, NotAhead> {
+        let target = keyring.current;
+        {
+            let roots = self.roots.read().unwrap_or_else(PoisonError::into_inner);
+            let own = |epoch| roots.iter().find(|r| r.epoch == epoch);
+            let current = own(self.current_epoch()).expect("it has a root");
+            let same = keyring
+                .root(current.epoch)
+                .is_some_and(|root| root.root.ct_eq(current.root.as_bytes()));
+            if !same || (target != current.epoch && own(target).is_some()) {
+                return Err(NotAhead);
+            }
+            if target == current.epoch {
+                return Ok(None);
+            }
+        }
+        let root = keyring.roots.into_iter().find(|r| r.epoch == target);
+        self.add_epoch(root.expect("a keyring has its current root"))
+            .map_err(|_| NotAhead)?;
+        Ok(Some(target))
     }
 
     pub fn journal_mac_key(&self) -> &SecretBytes<32> {

@@ -9,6 +9,7 @@ pub mod journal;
 pub mod key_record;
 pub mod keyring;
 pub mod mac;
+pub mod rotation_record;
 pub mod slot;
 pub mod superblock;
 pub mod volume;

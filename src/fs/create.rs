@@ -117,6 +117,7 @@ impl<B: Backing> Fs<B> {
 
     pub fn link(&self, ino: u64, parent: u64, name: &[u8]) -> Result<Entry> {
         let to = self.dir(parent)?;
+        let moving = self.moves.begin();
         self.at_place(ino, |from, entry, from_ino| {
             if self
                 .volume
@@ -137,6 +138,8 @@ impl<B: Backing> Fs<B> {
             self.cover(&change, parent)?;
             Ok(self.volume.link((from, entry), (&to, name))?)
         })?;
+        moving.note(|| self.stored_path(parent, Some(name)));
+        drop(moving);
         self.note_attributes(ino)?;
         self.entry_at(parent, &to, name)
     }

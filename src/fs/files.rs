@@ -292,6 +292,24 @@ impl<B: Backing> Fs<B> {
         Ok((file, first))
     }
 
+    /// Adds a user of a file that was found in the vault, at `path`, and opened for writing. Ends with [`Fs::leave_file`].
+    pub(super) fn enter_found(&self, opened: B::File, path: &[u8]) -> Result<Arc<OpenFile<B>>> {
+        let ino = self.volume.backing().stat(Target::File(&opened))?.ino;
+        let change = self.change_found(ino, path);
+        let mut opened = Some(opened);
+        // Nobody need wait at the door who changes neither content nor size.
+        let (file, _) = self.files.enter(ino, Entrance::Shared, || {
+            let opened = opened.take().expect("taken once");
+            let attr = self.volume.backing().stat(Target::File(&opened))?;
+            let data = DataFile::open(&change, opened, OpenFor::ReadWrite, &attr);
+            Ok((data, attr.mtime))
+        })?;
+        if let Some(opened) = opened.filter(|_| !file.data.is_writable()) {
+            file.data.make_writable(opened);
+        }
+        Ok(file)
+    }
+
     /// Adds a file that was just created, with its first user.
     pub(super) fn enter_new_file(
         &self,

@@ -118,6 +118,12 @@ impl Inodes {
         Ok(known.is_some_and(|known| !std::mem::replace(&mut known.opened, true)))
     }
 
+    /// Whether the kernel knows of `ino`, with a name or without.
+    pub fn is_known(&self, ino: u64) -> bool {
+        self.shard(ino)
+            .is_ok_and(|shard| shard.known.contains_key(&ino))
+    }
+
     /// Whether the last name of `ino` was removed.
     pub fn is_gone(&self, ino: u64) -> bool {
         self.shard(ino)

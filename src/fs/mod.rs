@@ -3,7 +3,7 @@
 //! No FUSE types: everything here can be called without a mount. Inode numbers are the backing filesystem's; the root is
 //! [`ROOT`]. Nothing here decides who may do what: the kernel has, by mode and owner, before it asks.
 //!
-//! Locks, in the order in which they may be taken: checkpoints, turn of the journal (a change), handle table, file table, directory cache, inode shard. Each is held
+//! Locks, in the order in which they may be taken: moves, checkpoints, turn of the journal (a change), handle table, file table, directory cache, inode shard. Each is held
 //! for a table operation only; the locks of [`crate::store`] come below all of them.
 
 mod attr;
@@ -17,8 +17,11 @@ mod files;
 mod handles;
 mod inodes;
 mod listing;
+mod moves;
+pub mod pace;
 mod place;
 mod remove;
+pub mod rotate;
 mod upkeep;
 mod xattr;
 
@@ -35,6 +38,7 @@ use crate::fs::dirs::Dirs;
 use crate::fs::files::Files;
 use crate::fs::handles::Handles;
 use crate::fs::inodes::Inodes;
+use crate::fs::moves::Moves;
 use crate::fs::upkeep::Checkpoints;
 use crate::store::backing::{Attr, Backing, Target};
 use crate::store::journal::{Journal, Unsynced};
@@ -75,6 +79,7 @@ pub struct Fs<B: Backing> {
     files: Files<B>,
     handles: Handles<B>,
     checkpoints: Checkpoints,
+    moves: Moves,
     root_ino: u64,
 }
 
@@ -90,6 +95,7 @@ impl<B: Backing> Fs<B> {
             files: Files::default(),
             handles: Handles::default(),
             checkpoints: Checkpoints::default(),
+            moves: Moves::default(),
             root_ino,
         })
     }

@@ -26,6 +26,29 @@ impl<B: Backing> Fs<B> {
         }))
     }
 
+    /// Begins a change of the file `ino` that was found at `path`, which the kernel need not know.
+    pub(super) fn change_found<'p>(&'p self, ino: u64, path: &'p [u8]) -> Change<'p, B> {
+        match self.inodes.is_known(ino) {
+            true => self.change_of(ino),
+            false => {
+                let place = || FilePlace::Path(path.to_vec());
+                self.volume.change().at(Box::new(place))
+            }
+        }
+    }
+
+    /// The same of a file that is open now.
+    pub(super) fn found_change<'p>(
+        &'p self,
+        file: &OpenFile<B>,
+        path: &'p [u8],
+    ) -> Result<Change<'p, B>> {
+        match self.inodes.is_known(file.ino) {
+            true => self.covered_change(file),
+            false => Ok(self.change_found(file.ino, path)),
+        }
+    }
+
     /// Begins a change of an open file. The directories of a new one are covered, so that it may be written straight.
     pub(super) fn covered_change(&self, file: &OpenFile<B>) -> Result<Change<'_, B>> {
         let change = self.change_of(file.ino);

@@ -45,6 +45,7 @@ impl<B: Backing> Fs<B> {
     }
 
     pub fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), mode: RenameMode) -> Result<()> {
+        let moving = self.moves.begin();
         let (old_dir, new_dir) = (self.dir(from.0)?, self.dir(to.0)?);
         let (_, moved) = old_dir.lookup(&self.volume, from.1)?;
         let target = match self.open_entry(to.0, &new_dir, to.1) {
@@ -75,6 +76,11 @@ impl<B: Backing> Fs<B> {
         self.volume
             .rename((&old_dir, from.1), (&new_dir, to.1), mode, replaced)?;
         drop(change);
+        moving.note(|| self.stored_path(to.0, Some(to.1)));
+        if exchanged.is_some() {
+            moving.note(|| self.stored_path(from.0, Some(from.1)));
+        }
+        drop(moving);
         self.note_renamed(from, to, mode, moved, target)?;
         for attr in std::iter::once(moved).chain(exchanged) {
             self.note_attributes(attr.ino)?;

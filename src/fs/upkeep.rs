@@ -13,6 +13,9 @@ const LINGERING: usize = 1000;
 /// Above that whoever adds another one does it.
 const LINGERING_MOST: usize = 2 * LINGERING;
 
+/// Free bytes of which the journal may take some for itself.
+const ROOM: u64 = 256 << 20;
+
 /// Checkpoints, one at a time. A turn that has ended stays here until it is retired.
 #[derive(Debug, Default)]
 pub struct Checkpoints {
@@ -87,7 +90,7 @@ impl<B: Backing> Fs<B> {
             return Ok(());
         };
         self.apply_all()?;
-        let was_full = because == Because::SegmentIsFilling;
+        let was_full = because == Because::SegmentIsFilling && self.has_room();
         self.volume.retire_turn(&ended, was_full)?;
         *pending = None;
         self.files.reap()
@@ -105,6 +108,28 @@ impl<B: Backing> Fs<B> {
             }
         }
         done
+    }
+
+    /// Waits until every change that is under way has ended.
+    pub(super) fn quiesce(&self) {
+        if let Some(journal) = self.volume.journal() {
+            journal.quiesce();
+        }
+    }
+
+    /// Makes everything durable in its place that is in the journal now, and the turns that hold it free.
+    pub(super) fn settle_journal(&self) -> Result<()> {
+        let mut pending = self.checkpoints();
+        if pending.is_some() {
+            self.checkpoint_with(&mut pending, Because::Asked)?;
+        }
+        self.checkpoint_with(&mut pending, Because::Asked)
+    }
+
+    /// Whether the journal may grow: on a disk that is nearly full it is slow, but leaves the space to the files.
+    fn has_room(&self) -> bool {
+        let space = self.volume.backing().space();
+        space.is_ok_and(|s| s.blocks_available.saturating_mul(s.fragment_size.into()) > ROOM)
     }
 
     /// Rings `bell` from now on when [`Fs::relieve`] should be called, instead of leaving it to those who write.
@@ -156,20 +181,27 @@ impl<B: Backing> Fs<B> {
 
     /// Empties the journal and the memory for what is to be applied, where they fill.
     pub fn relieve(&self) {
+        if let Err(e) = self.try_relieve() {
+            // The write itself is in the journal. Who syncs is told if that does not last.
+            log::error!("the journal could not be applied, which will be tried again: {e}");
+        }
+    }
+
+    /// The same for who can wait until it succeeds.
+    pub(super) fn try_relieve(&self) -> Result<()> {
         let Some(journal) = self.volume.journal() else {
-            return;
+            return Ok(());
         };
+        if self.press(journal) == Press::No {
+            return Ok(());
+        }
         let mut pending = self.checkpoints();
-        let done = if journal.fill() >= Fill::Half {
+        if journal.fill() >= Fill::Half {
             self.checkpoint_with(&mut pending, Because::SegmentIsFilling)
         } else if self.press(journal) > Press::No {
             self.apply_all().and_then(|()| self.files.reap())
         } else {
             Ok(())
-        };
-        if let Err(e) = done {
-            // The write itself is in the journal. Who syncs is told if that does not last.
-            log::error!("the journal could not be applied, which will be tried again: {e}");
         }
     }
 }

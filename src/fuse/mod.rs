@@ -9,6 +9,7 @@ mod handlers;
 mod keeper;
 mod listing;
 pub mod options;
+mod rotator;
 mod seeker;
 pub mod session;
 mod shell;

@@ -2,14 +2,16 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use fuser::{Config, SessionACL};
 
+use crate::crypto::HeaderKeys;
 use crate::fs::{self, Fs};
 use crate::fuse::keeper::Keeper;
 use crate::fuse::options::MountOptions;
+use crate::fuse::rotator::Rotator;
 use crate::fuse::seeker::Seeker;
 use crate::fuse::shell::{Policy, Shell};
 use crate::store::{Disk, Volume};
@@ -45,14 +47,16 @@ pub struct Session {
     session: fuser::Session<Shell>,
     fs: Arc<Fs<Disk>>,
     mounted: Mounted,
+    rotation: Option<(PathBuf, HeaderKeys)>,
 }
 
 /// Mounts `volume`; returns when the mount exists and the kernel has agreed on the protocol.
 ///
-/// `source` is the first column of the mount table.
+/// The vault is also the first column of the mount table, unless the options say otherwise. Without header keys its
+/// content is not rotated meanwhile.
 pub fn mount(
     volume: Volume<Disk>,
-    source: &Path,
+    (vault, header_keys): (&Path, Option<HeaderKeys>),
     mountpoint: &Path,
     options: &MountOptions,
 ) -> Result<Session, MountError> {
@@ -82,7 +86,7 @@ pub fn mount(
     let source = options
         .fsname
         .clone()
-        .map_or_else(|| source.into(), OsString::from);
+        .map_or_else(|| vault.into(), OsString::from);
     let request = KernelMount {
         source,
         read_only: options.read_only,
@@ -104,6 +108,7 @@ pub fn mount(
         session,
         fs,
         mounted,
+        rotation: header_keys.map(|keys| (vault.to_owned(), keys)),
     })
 }
 
@@ -149,7 +154,13 @@ impl Session {
             Some(_) => Some(Keeper::start(self.fs.clone())?),
             None => None,
         };
+        // Chunks are sealed anew through the journal.
+        let rotator = match self.rotation.filter(|_| keeper.is_some()) {
+            Some((vault, keys)) => Some(Rotator::start(self.fs.clone(), vault, keys)?),
+            None => None,
+        };
         let served = self.session.run();
+        drop(rotator);
         drop(keeper);
         let closed = self.fs.close().map_err(|e| io::Error::other(e.to_string()));
         served.and(closed)

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::crypto::{Cipher, Epoch, VolumeId, VolumeKey, VolumeKeys, nonce, rand};
+use crate::crypto::{Cipher, Epoch, HeaderKey, VolumeId, VolumeKey, VolumeKeys, nonce, rand};
 use crate::format::FormatError;
 use crate::format::file::TAG_LEN;
 use crate::format::keyring::{ContentRoot, Keyring};
@@ -177,12 +177,12 @@ pub fn epochs(header: &VolumeHeader, key: &VolumeKey) -> Result<Vec<(Epoch, i64)
 }
 
 /// Authenticates the header as it is now.
-pub fn remac(header: &mut VolumeHeader, key: &VolumeKey) {
+pub fn remac(header: &mut VolumeHeader, key: &impl HeaderKey) {
     header.mac = header.compute_mac(&key.header_mac_key());
 }
 
 /// Puts `keyring` into the header; [`remac`] has to follow.
-pub fn seal_keyring(header: &mut VolumeHeader, key: &VolumeKey, keyring: &Keyring) {
+pub fn seal_keyring(header: &mut VolumeHeader, key: &impl HeaderKey, keyring: &Keyring) {
     if keyring.tree.is_some() {
         header.incompatible |= INCOMPATIBLE_TREE_ROOTS;
     }
@@ -257,7 +257,10 @@ fn work_kib(slot: &Slot) -> u64 {
     }
 }
 
-pub(super) fn open_keyring(header: &VolumeHeader, key: &VolumeKey) -> Result<Keyring, UnlockError> {
+pub(super) fn open_keyring(
+    header: &VolumeHeader,
+    key: &impl HeaderKey,
+) -> Result<Keyring, UnlockError> {
     let sealed = &header.keyring.sealed;
     let (sealed, tag) = sealed
         .split_last_chunk::<TAG_LEN>()

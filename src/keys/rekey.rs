@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn what_the_tree_hangs_on_stays_over_many_keys_and_a_rotation_goes_on() {
         let (mut header, mut key) = volume();
-        rotation::begin(&mut header, &key).expect("there are epochs left");
+        rotation::begin(&mut header, &key, rotation::Hands::Own).expect("there are epochs left");
         let first = passphrase("first");
         let names = |header: &VolumeHeader, key: &VolumeKey| {
             let keyring = open_keyring(header, key).expect("authentic");

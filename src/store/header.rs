@@ -5,7 +5,7 @@
 
 use std::io;
 
-use crate::crypto::VolumeKey;
+use crate::crypto::HeaderKey;
 use crate::format::volume::{MAX_HEADER_LEN, VolumeHeader};
 use crate::keys::header::UnlockError;
 use crate::store::backing::{Backing, OpenFor, Sync};
@@ -100,7 +100,7 @@ pub fn write<B: Backing>(backing: &B, header: &VolumeHeader) -> Result<(), Volum
 /// Those of `change`, and [`VolumeError`].
 pub fn update<B: Backing, T, E: From<VolumeError>>(
     backing: &B,
-    key: &VolumeKey,
+    key: &impl HeaderKey,
     change: impl FnOnce(&mut VolumeHeader) -> Result<T, E>,
 ) -> Result<(VolumeHeader, T), E> {
     let mut header = read(backing)?.header;
@@ -139,6 +139,20 @@ pub fn heal<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), Volu
         replace(backing, &tmp, &meta, bad.as_bytes(), &wanted)
     };
     mend().map_err(fail)
+}
+
+/// Makes both copies what `verified` is, and durable: whoever wrote them may have been killed in between.
+pub(super) fn settle<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), VolumeError> {
+    heal(backing, verified)?;
+    let sync = || -> io::Result<()> {
+        let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;
+        for name in [HEADER, HEADER_BACKUP] {
+            let file = backing.open(&meta, name.as_bytes(), OpenFor::Read)?;
+            backing.sync(&file, Sync::All)?;
+        }
+        backing.sync_dir(&meta)
+    };
+    sync().map_err(|e| VolumeError::io("sync the volume header", e))
 }
 
 pub(super) fn replace<B: Backing>(

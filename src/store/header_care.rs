@@ -14,7 +14,7 @@ use crate::format::FormatError;
 use crate::format::volume::{MAGIC, MAX_HEADER_LEN, VolumeHeader};
 use crate::store::disk::{Atime, Disk};
 use crate::store::header;
-use crate::store::layout::{self, HEADER, HEADER_BACKUP, LAST_USED, TMP_DIR};
+use crate::store::layout::{self, HEADER, HEADER_BACKUP, LAST_USED, ROTATION, TMP_DIR};
 use crate::store::locked::HeaderLock;
 use crate::store::meta;
 use crate::store::volume::{Locked, VolumeError};
@@ -130,8 +130,10 @@ pub fn destroy(vault: &Path) -> io::Result<()> {
             }
         }
     }
-    // Only a note.
-    let _ = unlinkat(&dir, LAST_USED, AtFlags::empty());
+    // Only notes.
+    for note in [LAST_USED, ROTATION] {
+        let _ = unlinkat(&dir, note, AtFlags::empty());
+    }
     first.and(Ok(fsync(&dir)?))
 }
 

@@ -8,7 +8,7 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, OFlags, renameat, unlinkat};
@@ -28,21 +28,7 @@ pub struct LastUsed(BTreeMap<u32, i64>);
 impl LastUsed {
     /// What is known; nothing if there is no note or somebody else wrote it.
     pub fn read(vault: &Path) -> Self {
-        let read = || -> io::Result<String> {
-            let meta = meta::dir(vault)?;
-            // To look is no access; only the owner may say so.
-            let quietly = OFlags::RDONLY | OFlags::NOATIME;
-            let file = match meta::file(&meta, LAST_USED, quietly, 0) {
-                Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
-                    meta::file(&meta, LAST_USED, OFlags::RDONLY, 0)
-                }
-                other => other,
-            }?;
-            let mut text = String::new();
-            file.take(LONGEST).read_to_string(&mut text)?;
-            Ok(text)
-        };
-        let text = read().unwrap_or_default();
+        let text = meta::note(vault, LAST_USED, LONGEST).unwrap_or_default();
         Self::parse(&text).unwrap_or_default()
     }
 

@@ -16,6 +16,9 @@ pub const HEADER_LOCK: &str = "volume.lock";
 /// When each key slot opened the vault last.
 pub const LAST_USED: &str = "used";
 
+/// How far a rotation under a mount is.
+pub const ROTATION: &str = "rotation";
+
 pub fn meta(vault: &Path) -> PathBuf {
     vault.join(META_DIR)
 }

@@ -20,6 +20,19 @@ pub struct Holder {
     pub mountpoint: Option<PathBuf>,
     /// Seconds since 1970.
     pub since: u64,
+    /// Whether it is a mount whose content can be rotated meanwhile; not said by one that does not know how to.
+    #[serde(default)]
+    pub rotation: Option<Rotation>,
+}
+
+/// Whether the content of a vault can be rotated while it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rotation {
+    Online,
+    NoJournal,
+    /// It is mounted as a copy of one that was in use.
+    Copy,
 }
 
 /// The held lock; free again when dropped or when the process ends.
@@ -40,6 +53,8 @@ pub enum LockError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     Write,
+    /// Of a mount.
+    Mount(Rotation),
     /// A read-only mount changes nothing in the vault.
     None,
 }
@@ -73,8 +88,12 @@ impl VaultLock {
             Err(Errno::WOULDBLOCK) => return Err(LockError::HeldBy(read_holder(&mut file))),
             Err(e) => return Err(LockError::Io(e.into())),
         }
-        if note == Note::Write {
-            write_holder(&mut file, mountpoint).map_err(LockError::Io)?;
+        let rotation = match note {
+            Note::Mount(rotation) => Some(rotation),
+            Note::Write | Note::None => None,
+        };
+        if note != Note::None {
+            write_holder(&mut file, mountpoint, rotation).map_err(LockError::Io)?;
         }
         Ok(Self { _file: Some(file) })
     }
@@ -107,11 +126,11 @@ impl VaultLock {
     }
 }
 
-/// Opens the lock file, which for [`Note::Write`] is made if need be.
+/// Opens the lock file, which is made if need be unless for [`Note::None`].
 ///
 /// The vault may have been changed by somebody who wants the note written elsewhere, or the daemon to wait for ever.
 fn open(path: &Path, note: Note) -> io::Result<File> {
-    let write = note == Note::Write;
+    let write = note != Note::None;
     let open = |flags| {
         OpenOptions::new()
             .read(true)
@@ -139,7 +158,11 @@ fn read_holder(file: &mut File) -> Option<Holder> {
     serde_json::from_str(&text).ok()
 }
 
-fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
+fn write_holder(
+    file: &mut File,
+    mountpoint: Option<&Path>,
+    rotation: Option<Rotation>,
+) -> io::Result<()> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let holder = Holder {
         pid: std::process::id(),
@@ -149,6 +172,7 @@ fn write_holder(file: &mut File, mountpoint: Option<&Path>) -> io::Result<()> {
             .into_owned(),
         mountpoint: mountpoint.map(Path::to_owned),
         since: since.map_or(0, |d| d.as_secs()),
+        rotation,
     };
     // In place: a vault on a full disk can still be mounted, and space be made. Without the note it is only less clear
     // who holds it.

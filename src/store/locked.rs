@@ -1,7 +1,7 @@
 //! Changing the header of a vault that somebody has unlocked, also while it is mounted.
 //!
 //! One process at a time reads, changes and writes: it holds the lock on `~wardfs/volume.lock`. The daemon of a mount
-//! does not care, for it reads the header only once.
+//! looks at the header again only for rotations ([`crate::store::rotation`]).
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use crate::crypto::{VolumeKey, VolumeKeys};
+use crate::crypto::{HeaderKey, VolumeKey, VolumeKeys};
 use crate::format::volume::VolumeHeader;
 use crate::keys::header::{self as keyed, Opened};
 use crate::keys::rekey::Rekeyed;
@@ -29,6 +29,16 @@ pub struct HeaderLock {
 impl HeaderLock {
     /// Waits until it is free, which takes as long as others write.
     pub fn acquire(vault: &Path) -> io::Result<Self> {
+        Self::lock(vault, FlockOperation::LockExclusive)
+    }
+
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while somebody else holds it.
+    pub fn try_acquire(vault: &Path) -> io::Result<Self> {
+        Self::lock(vault, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn lock(vault: &Path, how: FlockOperation) -> io::Result<Self> {
         let dir = meta::dir(vault)?;
         let create = OFlags::RDWR | OFlags::CREATE;
         // Another user, such as root, may have made it; then reading is enough, but on NFS.
@@ -38,7 +48,7 @@ impl HeaderLock {
             }
             other => other,
         }?;
-        rustix::io::retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        rustix::io::retry_on_intr(|| flock(&file, how))?;
         Ok(Self { _file: file })
     }
 }
@@ -64,7 +74,17 @@ impl Locked {
         change: impl FnOnce(&mut VolumeHeader) -> Result<T, E>,
     ) -> Result<T, E> {
         let fail = |e| VolumeError::io("lock the volume header", e);
-        let _lock = HeaderLock::acquire(vault).map_err(fail)?;
+        let lock = HeaderLock::acquire(vault).map_err(fail)?;
+        self.update_under(&lock, key, change)
+    }
+
+    /// The same for who holds the lock.
+    pub(super) fn update_under<T, E: From<VolumeError>>(
+        &mut self,
+        _lock: &HeaderLock,
+        key: &impl HeaderKey,
+        change: impl FnOnce(&mut VolumeHeader) -> Result<T, E>,
+    ) -> Result<T, E> {
         let (changed, done) = header::update(&self.disk, key, change)?;
         self.found = header::Found {
             header: changed,

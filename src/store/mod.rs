@@ -25,7 +25,7 @@ mod path;
 mod range_lock;
 pub mod recovery;
 pub mod rekey;
-pub mod rotate;
+pub mod rotation;
 mod superblock;
 pub mod upkeep;
 pub mod volume;

@@ -311,6 +311,14 @@ impl<'l> Driver<'l> {
                 let done = lab::checkpoint(self.fs());
                 self.call(text, done)?;
             }
+            Act::Reseal | Act::Rotate => {
+                let runs = match act {
+                    Act::Reseal => 1,
+                    _ => u64::MAX,
+                };
+                let done = lab::rotate(self.fs(), runs);
+                self.call(text, done)?;
+            }
             Act::Reopen => {
                 self.close_handles()?;
                 self.history.syncs_all();

@@ -1,15 +1,20 @@
 //! The volume under test: made once on a real directory, then kept as an image that every run begins from.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use wardfs::crypto::{Cipher, VolumeKeys};
+use wardfs::crypto::{Cipher, Epoch, VolumeKey, VolumeKeys};
 use wardfs::format::volume::VolumeHeader;
+use wardfs::fs::rotate::{Skipped, Watch};
 use wardfs::fs::{Caller, Config, Existing, Fs, NewMode, ROOT};
 use wardfs::keys::kdf::Argon2Params;
+use wardfs::keys::rotation::{self, Hands};
 use wardfs::keys::secret::SlotSecret;
+use wardfs::store::check::tally::Tally;
+use wardfs::store::file::Resealed;
 use wardfs::store::upkeep::JournalMode;
 use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, VolumeError, init};
 use wardfs::sys::secret::SecretVec;
@@ -62,8 +67,44 @@ pub struct Lab {
     pub prepared: History,
 }
 
+/// A rotation: the volume while it is under way, with content under the old key, and as it is to be read afterwards.
+pub struct Rotation {
+    pub under_way: Lab,
+    /// Without the old key.
+    pub afterwards: Lab,
+}
+
+impl Rotation {
+    pub fn new() -> Self {
+        let (under_way, key) = Lab::made(Protection::Journal);
+        let mut header = under_way.header.clone();
+        rotation::begin(&mut header, &key, Hands::Own).expect("there are epochs left");
+        let keyring =
+            |header: &VolumeHeader| rotation::state(header, &key).expect("authentic").keyring;
+        let followed = under_way.keys.follow(keyring(&header));
+        assert_eq!(followed, Ok(Some(Epoch(1))));
+        rotation::finish(&mut header, &key, Epoch(1)).expect("under way");
+        let keys = Arc::new(VolumeKeys::new(&key, keyring(&header)));
+        let afterwards = Lab {
+            keys,
+            header: under_way.header.clone(),
+            protection: under_way.protection,
+            base: under_way.base.clone(),
+            prepared: under_way.prepared.clone(),
+        };
+        Self {
+            under_way,
+            afterwards,
+        }
+    }
+}
+
 impl Lab {
     pub fn new(protection: Protection) -> Self {
+        Self::made(protection).0
+    }
+
+    fn made(protection: Protection) -> (Self, VolumeKey) {
         let mut passphrase = SecretVec::new();
         passphrase.extend_from_slice(b"test");
         let secret = SlotSecret::new(Some(passphrase), None).expect("a passphrase");
@@ -82,7 +123,7 @@ impl Lab {
         let vault = dir.join("vault");
         init(&vault, &params, &secret).expect("free");
         let locked = Locked::open(&vault).expect("just made");
-        let (_, keys) = locked.unlock(&secret).expect("just made");
+        let (key, keys) = locked.unlock(&secret).expect("just made");
         let mut lab = Self {
             keys,
             header: locked.header().clone(),
@@ -92,7 +133,7 @@ impl Lab {
         };
         import(&vault, &mut lab.base, ROOT_INO);
         lab.prepare();
-        lab
+        (lab, key)
     }
 
     /// The only place that knows how a volume is opened.
@@ -158,6 +199,40 @@ pub fn commit(fs: &Fs<SimDisk>) -> Result<(), String> {
 /// The journal's checkpoint, as upkeep does it.
 pub fn checkpoint(fs: &Fs<SimDisk>) -> Result<(), String> {
     fs.checkpoint().map_err(|e| e.to_string())
+}
+
+/// Seals chunks anew until so many runs of them were read, or all.
+pub fn rotate(fs: &Fs<SimDisk>, runs: u64) -> Result<(), String> {
+    let left = Left {
+        runs: Cell::new(runs),
+        passed_over: RefCell::default(),
+    };
+    let walked = fs.rotate(fs.volume().backing(), &left, &Tally::default());
+    let walked = walked.map_err(|e| e.to_string())?;
+    match left.passed_over.take() {
+        Some(why) => Err(why),
+        None if walked.is_complete() || left.runs.get() == 0 => Ok(()),
+        None => Err("it was not complete".into()),
+    }
+}
+
+struct Left {
+    runs: Cell<u64>,
+    passed_over: RefCell<Option<String>>,
+}
+
+impl Watch for Left {
+    fn advanced(&self, _: Resealed) {
+        self.runs.set(self.runs.get().saturating_sub(1));
+    }
+
+    fn skipped(&self, skipped: &Skipped) {
+        *self.passed_over.borrow_mut() = Some(skipped.error.to_string());
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.runs.get() == 0
+    }
 }
 
 /// Copies a directory of the real filesystem into an image.

@@ -17,6 +17,7 @@ mod oracle;
 mod place;
 mod profile;
 mod random;
+mod rotation;
 mod runner;
 mod states;
 mod step;

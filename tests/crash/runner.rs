@@ -71,6 +71,37 @@ pub fn examine(
     Some(verdict)
 }
 
+/// Judges the states that a workload may leave from the answer of the call `from` on, as `judge` opens them.
+pub fn examine_from(
+    lab: &Lab,
+    judge: &Lab,
+    workload: &Workload,
+    effort: Effort,
+    from: &str,
+) -> Option<Verdict> {
+    let mut run = drive::run(lab, workload, None)?;
+    assert_eq!(run.failed, None, "{workload}");
+    let log = run.disk.log();
+    let events = &run.history.events;
+    run.begin = events.iter().find(|e| e.text == from)?.acked_at;
+    let case = Case {
+        lab: judge,
+        names: all_names(&run.history),
+        run: &run,
+        workload: workload.to_string(),
+        effort,
+    };
+    let mut verdict = Verdict {
+        workloads: 1,
+        ..Verdict::default()
+    };
+    let base = lab.disk().image();
+    for profile in PROFILES {
+        case.cut_everywhere(profile, &log, &base, &mut verdict);
+    }
+    Some(verdict)
+}
+
 pub fn all_names(history: &History) -> Vec<(u64, Vec<u8>)> {
     let keys = history.trees.iter().flat_map(|(_, tree)| tree.keys());
     let mut names: Vec<_> = keys.cloned().collect();

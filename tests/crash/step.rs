@@ -25,6 +25,10 @@ pub enum Act {
     Reopen,
     /// The process dies, and the volume is opened again at once.
     Kill,
+    /// The first chunks of a rotation are sealed anew.
+    Reseal,
+    /// All that there is, up to where the old key may be wiped.
+    Rotate,
 }
 
 /// What is synced after it.
@@ -71,7 +75,12 @@ impl Act {
             | Self::Rmdir(p)
             | Self::SetXattr(p)
             | Self::Sync(p) => Some(p),
-            Self::Commit | Self::Checkpoint | Self::Reopen | Self::Kill => None,
+            Self::Commit
+            | Self::Checkpoint
+            | Self::Reopen
+            | Self::Kill
+            | Self::Reseal
+            | Self::Rotate => None,
         }
     }
 }
@@ -95,6 +104,8 @@ impl fmt::Display for Act {
             Self::Checkpoint => f.write_str("checkpoint"),
             Self::Reopen => f.write_str("reopen"),
             Self::Kill => f.write_str("kill"),
+            Self::Reseal => f.write_str("reseal"),
+            Self::Rotate => f.write_str("rotate"),
         }
     }
 }
@@ -122,6 +133,8 @@ impl FromStr for Act {
             ["checkpoint"] => Self::Checkpoint,
             ["reopen"] => Self::Reopen,
             ["kill"] => Self::Kill,
+            ["reseal"] => Self::Reseal,
+            ["rotate"] => Self::Rotate,
             _ => return Err(format!("no step is called {text}")),
         })
     }

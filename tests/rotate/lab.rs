@@ -175,12 +175,16 @@ pub fn keyring(vault: &Vault) -> (Vec<u8>, Arc<VolumeKeys>) {
 
 /// The epochs of all chunks in the vault; each chunk has to authenticate.
 pub fn epochs_in_use(vault: &Vault) -> BTreeSet<u8> {
-    let (_, keys) = keyring(vault);
+    epochs_of(vault, &keyring(vault).1, &content_files(&vault.path()))
+}
+
+/// The epochs of all chunks of these files.
+pub fn epochs_of(vault: &Vault, keys: &Arc<VolumeKeys>, files: &[PathBuf]) -> BTreeSet<u8> {
     let locked = Locked::open(&vault.path()).expect("a vault");
     let geometry = Geometry::new(locked.header().log2_chunk).expect("in range");
     let mut used = BTreeSet::new();
-    for path in content_files(&vault.path()) {
-        let stored = fs::read(&path).expect("readable");
+    for path in files {
+        let stored = fs::read(path).expect("readable");
         let header: &[u8; HEADER_LEN] = stored.first_chunk().expect("a header");
         let header = FileHeader::decode(header).expect("a header");
         let file = keys.open_file(&header).expect("of this volume");

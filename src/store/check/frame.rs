@@ -10,8 +10,8 @@ use crate::store::backing::{Backing, Kind, Listing, OpenFor, Target};
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::header;
 use crate::store::layout::{
-    HEADER, HEADER_BACKUP, HEADER_LOCK, JOURNAL_DIR, LAST_USED, LOCK, META_DIR, SUPERBLOCK,
-    TARGETS_DIR, TMP_DIR,
+    HEADER, HEADER_BACKUP, HEADER_LOCK, JOURNAL_DIR, LAST_USED, LOCK, META_DIR, ROTATION,
+    SUPERBLOCK, TARGETS_DIR, TMP_DIR,
 };
 use crate::store::recovery::SEGMENTS;
 use crate::store::volume::Volume;
@@ -177,6 +177,7 @@ pub fn leftovers<B: Backing>(
         LOCK,
         HEADER_LOCK,
         LAST_USED,
+        ROTATION,
     ];
     for name in names_in(backing, meta)? {
         if !known.iter().any(|k| k.as_bytes() == name) {

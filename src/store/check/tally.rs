@@ -28,7 +28,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(in crate::store) fn add(counter: &AtomicU64, n: u64) {
+    pub(crate) fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 

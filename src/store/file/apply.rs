@@ -133,7 +133,7 @@ impl<B: Backing> DataFile<B> {
         let Some(journal) = volume.journal() else {
             return Ok(());
         };
-        let (images, ticket, size, cut, mtime) = {
+        let (images, ticket, size, cut, (mtime, kept)) = {
             let state = self.state();
             if state.overlay.is_empty() && !state.cut_pending {
                 return Ok(());
@@ -143,7 +143,7 @@ impl<B: Backing> DataFile<B> {
                 state.ticket,
                 state.size,
                 state.cut_pending,
-                state.mtime,
+                (state.mtime, state.kept),
             )
         };
         if images_are == Images::Committed {
@@ -153,7 +153,7 @@ impl<B: Backing> DataFile<B> {
         if cut {
             self.cut(volume, size)?;
         }
-        if let Some(mtime) = mtime {
+        if let Some(mtime) = mtime.or(kept) {
             let mtime = SetTime::At(mtime);
             volume
                 .backing()
@@ -163,6 +163,7 @@ impl<B: Backing> DataFile<B> {
         if state.mtime == mtime {
             state.mtime = None;
         }
+        state.kept = None;
         let removed: usize = images
             .iter()
             .map(|(no, image)| state.overlay.applied(*no, image.ticket))

@@ -8,7 +8,7 @@ use crate::content::run;
 use crate::crypto::{ChunkFlags, ChunkNo, WriteSeq};
 use crate::format::file::CHUNK_OVERHEAD;
 use crate::format::journal::Record;
-use crate::store::backing::{Allocate, Backing};
+use crate::store::backing::{Allocate, Backing, Time};
 use crate::store::change::{Change, FilePlace};
 use crate::store::error::Result;
 use crate::store::file::overlay::Image;
@@ -132,7 +132,27 @@ impl<B: Backing> DataFile<B> {
     }
 
     /// Appends the group; its chunks are what the file holds from here on. The caller holds locks on them.
-    pub(super) fn put_batch(&self, change: &Change<'_, B>, mut batch: Batch) -> Result<Ticket> {
+    pub(super) fn put_batch(&self, change: &Change<'_, B>, batch: Batch) -> Result<Ticket> {
+        self.put_group(change, batch, None)
+    }
+
+    /// The same of chunks with the content that they had, in a file that was modified at `mtime`. The caller also holds
+    /// the lock of applying.
+    pub(super) fn put_sealed_anew(
+        &self,
+        change: &Change<'_, B>,
+        batch: Batch,
+        mtime: Time,
+    ) -> Result<Ticket> {
+        self.put_group(change, batch, Some(mtime))
+    }
+
+    fn put_group(
+        &self,
+        change: &Change<'_, B>,
+        mut batch: Batch,
+        sealed_anew: Option<Time>,
+    ) -> Result<Ticket> {
         let journal = change.journal().expect("asked for before");
         let (turn, geometry) = (change.turn(), change.volume.geometry());
         if !self.state().is_named_in(turn) {
@@ -144,6 +164,11 @@ impl<B: Backing> DataFile<B> {
         let (mut added, mut removed) = (0, 0);
         let mut state = self.state();
         state.turn_state(turn).named = true;
+        state.kept = match sealed_anew {
+            Some(mtime) if state.overlay.is_empty() => Some(mtime),
+            Some(_) => state.kept,
+            None => None,
+        };
         let mut data = &batch.data[..];
         for record in &batch.records {
             match record {

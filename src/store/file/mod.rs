@@ -101,7 +101,9 @@ struct State {
     /// The modification time that goes with the overlay. The backing file gets it when it gets the content, so that a
     /// backup that tells by the time what has changed never takes old content for new.
     mtime: Option<Time>,
-    /// When that was set: the change time until then.
+    /// The modification time of a backing file of which the overlay has nothing but chunks that were sealed anew.
+    kept: Option<Time>,
+    /// When `mtime` was set: the change time until then.
     touched: Time,
     turn: InTurn,
     /// The backing file was written to and not synced since.
@@ -288,7 +290,7 @@ impl<B: Backing> DataFile<B> {
     /// The same from those of the backing file.
     pub fn plain_attr(&self, attr: Attr) -> Attr {
         let state = self.state();
-        let mtime = state.mtime.unwrap_or(attr.mtime);
+        let mtime = state.mtime.or(state.kept).unwrap_or(attr.mtime);
         Attr {
             size: state.size,
             mtime,

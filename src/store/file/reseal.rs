@@ -1,5 +1,7 @@
 //! Sealing chunks anew, in the volume's current epoch: same plaintext, same flags, same place.
 
+use std::sync::{MutexGuard, TryLockError};
+
 use crate::content::Buffer;
 use crate::content::run::{Damage, Opened, Position, open_chunk};
 use crate::crypto::{ChunkFlags, ChunkNo};
@@ -8,7 +10,7 @@ use crate::store::backing::Backing;
 use crate::store::change::Change;
 use crate::store::error::{Error, Result};
 use crate::store::file::DataFile;
-use crate::store::range_lock::ChunkRange;
+use crate::store::range_lock::{ChunkRange, RangeGuard};
 
 /// What a run of chunks turned out to be. All of it is authentic.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,7 @@ impl<B: Backing> DataFile<B> {
             return Ok(Resealed::default());
         }
         self.ensure_last(volume).map_err(ResealError::Read)?;
-        let _held = self.ranges.exclusive(ChunkRange::new(first, last));
+        let _held = self.lock_unapplied(ChunkRange::new(first, last));
         let (done, old) = self
             .open_old(change, first, last)
             .map_err(ResealError::Read)?;
@@ -112,6 +114,20 @@ impl<B: Backing> DataFile<B> {
         Ok((done, old))
     }
 
+    /// Locks chunks, and applying. Whoever uses the chunks does not wait until others were applied.
+    fn lock_unapplied(&self, range: ChunkRange) -> (RangeGuard<'_>, MutexGuard<'_, ()>) {
+        loop {
+            let held = self.ranges.exclusive(range);
+            match self.applying.try_lock() {
+                Ok(alone) => return (held, alone),
+                Err(TryLockError::Poisoned(alone)) => return (held, alone.into_inner()),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            drop(held);
+            drop(self.lock_applying());
+        }
+    }
+
     fn put_anew(&self, change: &Change<'_, B>, old: &[Old]) -> Result<()> {
         let volume = change.volume;
         let mut batch = self.batch(change)?;
@@ -120,9 +136,13 @@ impl<B: Backing> DataFile<B> {
         }
         if self.is_journaled(change) {
             // It goes with the content, and the content is the same.
-            let mtime = self.attr(volume)?.mtime;
-            self.state().mtime = Some(mtime);
-            return self.put_batch(change, batch).map(drop);
+            let mtime = volume.backing().stat(self.target())?.mtime;
+            self.put_sealed_anew(change, batch, mtime)?;
+            // Somebody may have written straight to the backing file just now: then the time is his.
+            if volume.backing().stat(self.target())?.mtime != mtime {
+                self.state().kept = None;
+            }
+            return Ok(());
         }
         self.keep_mtime(volume, || {
             for (no, image) in batch.images() {

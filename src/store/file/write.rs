@@ -107,7 +107,7 @@ impl<B: Backing> DataFile<B> {
         let mut state = self.state();
         if way != Way::Journal {
             // The backing file's own time has moved on.
-            state.mtime = None;
+            (state.mtime, state.kept) = (None, None);
         }
         if !state.gaps.is_empty() {
             state.filled = state.ticket;

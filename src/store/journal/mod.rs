@@ -161,6 +161,15 @@ impl<B: Backing> Journal<B> {
             .expect("no code that panics runs under this lock")
     }
 
+    /// Waits until nobody holds the turn who holds it now.
+    pub fn quiesce(&self) {
+        drop(
+            self.turn
+                .write()
+                .expect("no code that panics runs under this lock"),
+        );
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state
             .lock()
