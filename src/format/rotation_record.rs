@@ -31,7 +31,7 @@ impl RotationRecord {
         let mut out = [0; LEN];
         out[..4].copy_from_slice(&self.asked.to_le_bytes());
         out[4..8].copy_from_slice(&self.rate.unwrap_or(0).to_le_bytes());
-        out[8] = u8::from(self.paused) * PAUSED | u8::from(self.background) * BACKGROUND;
+        out[8] = (u8::from(self.paused) * PAUSED) | (u8::from(self.background) * BACKGROUND);
         out
     }
 
