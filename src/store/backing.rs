@@ -178,10 +178,6 @@ pub trait Listing: Send {
     /// Calls `each` for the entries from here on until it answers `false` or the directory ends. An entry for which it
     /// answered `false` is delivered again by the next call.
     fn read(&mut self, each: &mut dyn FnMut(ListedEntry<'_>) -> bool) -> io::Result<()>;
-    /// The names that the next call will deliver without asking the disk again: as many as come in one call to it.
-    fn upcoming(&mut self, _each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// See the module.

@@ -141,26 +141,6 @@ impl<B: Backing> Dir<B> {
         }
     }
 
-    /// Takes the id from the listing, where it stands in a name, if it is not known yet: that saves the way to the file.
-    /// More than one such name is nothing to choose from.
-    fn learn_id(&self, volume: &Volume<B>, listing: &mut B::Listing) -> Result<()> {
-        let mut id = self.id_state();
-        if id.is_some() {
-            return Ok(());
-        }
-        let names = volume.keys().names();
-        let mut found = Vec::new();
-        listing.upcoming(&mut |name| {
-            if classify(name) == Stored::DirIdLink {
-                found.push(names.parse_dir_link_name(name).ok());
-            }
-        })?;
-        if let [Some(only)] = found[..] {
-            *id = Some(Id::Stored(only));
-        }
-        Ok(())
-    }
-
     fn id_state(&self) -> MutexGuard<'_, Option<Id>> {
         self.id
             .lock()
@@ -369,7 +349,6 @@ impl<B: Backing> Dir<B> {
         listing: &mut B::Listing,
         each: &mut dyn FnMut(PlainEntry<'_>) -> bool,
     ) -> Result<()> {
-        self.learn_id(volume, listing)?;
         let mut outcome = Ok(());
         let mut skipped = 0u32;
         listing.read(&mut |entry| {

@@ -193,42 +193,6 @@ fn listing_a_directory() {
 }
 
 #[test]
-fn listing_a_directory_that_was_not_used_before() {
-    let lab = Lab::new(KINDS[0].0, KINDS[0].1);
-    let mut driver = Driver::new(&lab);
-    for i in 0..3 {
-        driver.close(driver.create(&path(&format!("file{i}"))).expect("free"));
-    }
-    driver.reopen();
-    lab.watch.take();
-    let names = driver.names(wardfs::fs::ROOT, Detail::Names);
-    assert_eq!(names.expect("readable").len(), 3);
-    // Its id stands in the listing.
-    assert_eq!(lab.watch.take(), "list*1");
-}
-
-#[test]
-fn opening_a_scan_to_read_it() {
-    with_driver(|driver, calls| {
-        let handle = driver.create(&path("file")).expect("free");
-        let scan = vec![1; 512 << 10];
-        driver.fs().write(handle.1, 0, &scan).expect("room");
-        driver.close(handle);
-        let ino = driver.ino(&path("file")).expect("there");
-        calls();
-        let open = || driver.fs().open_giving(ino, libc::O_RDONLY, |_| ());
-        let first = open().expect("there");
-        // All of it is asked for at once, once.
-        assert_eq!(calls(), "open*1 stat*2 will_read*1");
-        let second = open().expect("there");
-        assert_eq!(calls(), "");
-        for handle in [first, second] {
-            driver.fs().release(handle).expect("open");
-        }
-    });
-}
-
-#[test]
 fn changing_attributes() {
     with_driver(|driver, calls| {
         let ino = driver.ino(&path("first")).expect("there");

@@ -41,13 +41,6 @@ impl DiskListing {
         }
     }
 
-    /// The name of an entry of the batch.
-    fn name(&self, index: usize) -> &[u8] {
-        let before = index.checked_sub(1);
-        let begin = before.map_or(0, |i| self.batch[i].name_end);
-        &self.names[begin..self.batch[index].name_end]
-    }
-
     fn refill(&mut self) -> io::Result<()> {
         self.names.clear();
         self.batch.clear();
@@ -84,8 +77,12 @@ impl Listing for DiskListing {
     fn read(&mut self, each: &mut dyn FnMut(ListedEntry<'_>) -> bool) -> io::Result<()> {
         loop {
             while let Some(entry) = self.batch.get(self.next) {
+                let begin = self
+                    .next
+                    .checked_sub(1)
+                    .map_or(0, |i| self.batch[i].name_end);
                 let taken = each(ListedEntry {
-                    name: self.name(self.next),
+                    name: &self.names[begin..entry.name_end],
                     ino: entry.ino,
                     kind: entry.kind,
                     cookie: entry.cookie,
@@ -100,14 +97,6 @@ impl Listing for DiskListing {
             }
             self.refill()?;
         }
-    }
-
-    fn upcoming(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        if self.next == self.batch.len() && !self.at_end {
-            self.refill()?;
-        }
-        (self.next..self.batch.len()).for_each(|index| each(self.name(index)));
-        Ok(())
     }
 }
 
