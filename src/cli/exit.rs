@@ -59,7 +59,7 @@ exit_codes! {
     Repaired = 26, "The check found damage or leftovers, and has mended all of it.";
     Damaged = 27, "The check found damage that is still there.";
     Unreadable = 28, "The check found no damage, but parts of the vault could not be read.";
-    Paused = 29, "The rotation was stopped before its end; it goes on when it is started again.";
+    Paused = 29, "The rotation was stopped before its end, or goes on without this command.";
 }
 
 impl Exit {
