@@ -82,3 +82,40 @@ fn nothing_synced_is_lost_by_a_power_cut() {
     assert!(verdict.states >= STATES, "too few states were judged");
     assert!(verdict.violations() == 0 || !HAS_JOURNAL, "see above");
 }
+
+/// The kernel writes pages back out of order: so does every large file grow.
+#[test]
+fn a_file_that_grew_out_of_order_is_whole_once_it_was_synced() {
+    let lab = Lab::new(Protection::Journal);
+    let begun = Instant::now();
+    let grown = "create A/y; write A/y 0 90000; write A/y 270000 90000; write A/y 90000 90000; write A/y 450000 90000";
+    let filled = "write A/y 180000 90000; write A/y 360000 90000; append A/y 90000";
+    let partly =
+        "write A/y 180100 50; write A/y 180000 90000; write A/y 360000 90000; append A/y 90000";
+    let ends = [
+        "sync A/y, fsync",
+        "commit; append A/y 90000; sync A/y, fdatasync",
+        "checkpoint; append A/y 90000; kill",
+    ];
+    let mut workloads = Vec::new();
+    for middle in [filled, partly] {
+        for end in ends {
+            for handles in ["kept", "closed"] {
+                let text = format!("{handles}; {grown}; {middle}; {end}");
+                workloads.push(text.parse().expect("a workload"));
+            }
+        }
+    }
+    let effort = Effort {
+        states: 8,
+        again: 1,
+        states_again: 4,
+        depth: 2,
+        sequel: 1,
+        seed: 1,
+    };
+    let verdict = sweep(&lab, &workloads, effort);
+    report("out of order", &verdict, begun);
+    assert_eq!(verdict.workloads, workloads.len() as u64);
+    assert!(verdict.violations() == 0 || !HAS_JOURNAL, "see above");
+}

@@ -72,6 +72,24 @@ fn a_file_that_was_synced_and_grows_by_much_is_written_once_too() {
 }
 
 #[test]
+fn a_new_file_whose_pages_come_out_of_order_waits_for_no_flush() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let handle = driver.create(&path("scan")).expect("free");
+    lab.watch.take();
+    for i in [0, 2, 1, 4, 3, 6, 7, 5, 8] {
+        driver
+            .fs()
+            .write_cached(handle.1, i << 20, &vec![i as u8; 1 << 20])
+            .expect("room");
+    }
+    let calls = lab.watch.take();
+    // The directory is covered before the first one.
+    assert!(calls.contains(" sync*1 "), "{calls}");
+    driver.close(handle);
+}
+
+#[test]
 fn overwriting_and_syncing_waits_for_one_flush() {
     with_synced_file(|lab, driver, handle| {
         for i in 0..10 {

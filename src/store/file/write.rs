@@ -109,7 +109,8 @@ impl<B: Backing> DataFile<B> {
             // The backing file's own time has moved on.
             (state.mtime, state.kept) = (None, None);
         }
-        if !state.gaps.is_empty() {
+        // What fills them in place is no more durable by a flush of the journal.
+        if way == Way::Journal && !state.gaps.is_empty() {
             state.filled = state.ticket;
         }
         state.gaps.remove(ChunkRange::new(p.first, p.last));
