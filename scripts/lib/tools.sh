@@ -40,10 +40,11 @@ need_cargo() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
     command -v cargo >/dev/null ||
-        die "cargo is missing. Install Rust $wanted or newer (https://rustup.rs says how), then run this again."
+        die "cargo is missing. Install Rust $wanted or newer, then run this again. With rustup, from https://rustup.rs:
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
     found=$(cargo --version | cut -d' ' -f2)
     [ "$(printf '%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)" = "$wanted" ] ||
-        die "cargo is version $found, $wanted or newer is needed. With rustup: rustup update stable"
+        die "cargo is version $found, $wanted or newer is needed. With rustup (https://rustup.rs): rustup update stable"
 }
 
 # need_tool PROGRAM VERSION [OPTIMISATION]: a program from crates.io, in any version if there is one already. Link-time
