@@ -1,13 +1,14 @@
 //! How many requests the kernel sends for what programs do: each is two changes of the running process, which cost more
 //! than all the rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 use crate::common::TempDir;
 use crate::fixture::{PLAIN, Place, assert_content, bytes};
@@ -33,6 +34,7 @@ const NAMES: [(u32, &str); 15] = [
 
 /// Of the daemon, by default.
 const THREADS: usize = 4;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// strace(1) of what the daemon reads from the kernel.
 struct Requests {
@@ -56,8 +58,10 @@ impl Requests {
         assert!(said.any(|line| line.contains("attached")), "strace cannot");
         // Read on, so that it does not block on what it says.
         std::thread::spawn(move || said.for_each(drop));
-        // What a thread of the daemon was waiting for when strace came is not shown: each gets something to do.
-        for _ in 0..THREADS * 2 {
+        // What a thread of the daemon was waiting for when strace came is not shown: each has to do something first.
+        let since = Instant::now();
+        while threads_seen(&dir.join("trace")) < THREADS {
+            assert!(since.elapsed() < PATIENCE, "some threads never read");
             rustix::fs::statvfs(place.root()).expect("mounted");
         }
         Self { strace, dir }
@@ -82,6 +86,15 @@ impl Requests {
         let counts: Vec<_> = counts.iter().map(|(n, c)| format!("{n}*{c}")).collect();
         counts.join(" ")
     }
+}
+
+/// How many threads have read since strace came.
+fn threads_seen(trace: &Path) -> usize {
+    let trace = fs::read_to_string(trace).unwrap_or_default();
+    let pids = trace
+        .lines()
+        .filter_map(|line| Some(line.split_once(' ')?.0));
+    pids.collect::<BTreeSet<_>>().len()
 }
 
 /// The first 8 bytes of a request: its length and its opcode. `None` for lines that show no request.
