@@ -13,4 +13,4 @@ pub use crate::crypto::NameKeys;
 pub use classify::{Stored, classify};
 pub use error::NameError;
 pub use link::target_plain_len;
-pub use name::SealedName;
+pub use name::{Opener, SealedName};

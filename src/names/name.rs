@@ -49,43 +49,28 @@ impl NameKeys {
         }
     }
 
-    /// Opens a [`Stored::Short`] entry.
-    ///
-    /// # Errors
-    /// [`NameError`]; anything that [`NameKeys::seal`] does not make is one.
-    pub fn open(&self, dir: &DirId, entry: &[u8]) -> Result<Vec<u8>, NameError> {
-        if classify(entry) != Stored::Short {
-            return Err(NameError::Malformed);
+    /// Opens the names of a directory.
+    pub fn opener(&self, dir: &DirId) -> Opener<'_> {
+        Opener {
+            keys: self,
+            dir: *dir,
+            siv: self.siv(),
         }
-        let sealed = BASE64URL_NOPAD
-            .decode(entry)
-            .map_err(|_| NameError::Malformed)?;
-        self.siv_open(dir, &sealed)
     }
 
-    /// Opens a [`Stored::Long`] entry with the content of its sidecar.
-    ///
-    /// # Errors
-    /// [`NameError`]; also if the two do not belong together.
+    /// See [`Opener::open`].
+    pub fn open(&self, dir: &DirId, entry: &[u8]) -> Result<Vec<u8>, NameError> {
+        self.opener(dir).open(entry)
+    }
+
+    /// See [`Opener::open_long`].
     pub fn open_long(
         &self,
         dir: &DirId,
         entry: &[u8],
         sidecar: &[u8],
     ) -> Result<Vec<u8>, NameError> {
-        let padded = sidecar.len().saturating_sub(SIV_LEN);
-        if classify(entry) != Stored::Long
-            || !padded.is_multiple_of(UNIT)
-            || !(MAX_SHORT + UNIT..=MAX_NAME + 1).contains(&padded)
-        {
-            return Err(NameError::Malformed);
-        }
-        let plain = self.siv_open(dir, sidecar)?;
-        if self.long_entry(dir, &plain) == entry {
-            Ok(plain)
-        } else {
-            Err(NameError::Unauthentic)
-        }
+        self.opener(dir).open_long(entry, sidecar)
     }
 
     fn long_entry(&self, dir: &DirId, plain: &[u8]) -> Vec<u8> {
@@ -105,22 +90,68 @@ impl NameKeys {
         buffer
     }
 
-    fn siv_open(&self, dir: &DirId, sealed: &[u8]) -> Result<Vec<u8>, NameError> {
-        let mut plain = self
-            .siv()
-            .decrypt([&dir.0], sealed)
-            .map_err(|_| NameError::Unauthentic)?;
-        let padded = plain.len();
-        let len = padded - plain.iter().rev().take_while(|b| **b == 0).count();
-        plain.truncate(len);
-        let canonical = len.next_multiple_of(UNIT) == padded
-            && is_name(&plain)
-            && !matches!(&plain[..], b"." | b"..");
-        canonical.then_some(plain).ok_or(NameError::NotCanonical)
-    }
-
     fn siv(&self) -> Aes256Siv {
         Aes256Siv::new(self.names.as_bytes().into())
+    }
+}
+
+/// Opens names of one directory, all with one key schedule.
+#[derive(Debug)]
+pub struct Opener<'a> {
+    keys: &'a NameKeys,
+    dir: DirId,
+    siv: Aes256Siv,
+}
+
+impl Opener<'_> {
+    /// Opens a [`Stored::Short`] entry.
+    ///
+    /// # Errors
+    /// [`NameError`]; anything that [`NameKeys::seal`] does not make is one.
+    pub fn open(&mut self, entry: &[u8]) -> Result<Vec<u8>, NameError> {
+        // That it is of the right alphabet and length is for the decoder to see.
+        let sealed = BASE64URL_NOPAD
+            .decode(entry)
+            .map_err(|_| NameError::Malformed)?;
+        if !sealed.len().is_multiple_of(UNIT)
+            || !(SIV_LEN + UNIT..=SIV_LEN + MAX_SHORT).contains(&sealed.len())
+        {
+            return Err(NameError::Malformed);
+        }
+        self.siv_open(sealed)
+    }
+
+    /// Opens a [`Stored::Long`] entry with the content of its sidecar.
+    ///
+    /// # Errors
+    /// [`NameError`]; also if the two do not belong together.
+    pub fn open_long(&mut self, entry: &[u8], sidecar: &[u8]) -> Result<Vec<u8>, NameError> {
+        let padded = sidecar.len().saturating_sub(SIV_LEN);
+        if classify(entry) != Stored::Long
+            || !padded.is_multiple_of(UNIT)
+            || !(MAX_SHORT + UNIT..=MAX_NAME + 1).contains(&padded)
+        {
+            return Err(NameError::Malformed);
+        }
+        let plain = self.siv_open(sidecar.to_vec())?;
+        if self.keys.long_entry(&self.dir, &plain) == entry {
+            Ok(plain)
+        } else {
+            Err(NameError::Unauthentic)
+        }
+    }
+
+    fn siv_open(&mut self, mut name: Vec<u8>) -> Result<Vec<u8>, NameError> {
+        self.siv
+            .decrypt_in_place([&self.dir.0], &mut name)
+            .map_err(|_| NameError::Unauthentic)?;
+        let padded = name.len();
+        let len = padded - name.iter().rev().take_while(|b| **b == 0).count();
+        name.truncate(len);
+        let canonical = len.next_multiple_of(UNIT) == padded
+            && is_name(&name)
+            && !matches!(&name[..], b"." | b"..");
+        canonical.then_some(name).ok_or(NameError::NotCanonical)
     }
 }
 

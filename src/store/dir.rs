@@ -7,7 +7,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::crypto::{DirId, rand};
-use crate::names::{SealedName, Stored, classify};
+use crate::names::{Opener, SealedName, Stored, classify};
 use crate::store::backing::{Attr, Backing, Kind, Listing, OpenFor, Sync, Target};
 use crate::store::error::{Error, Result};
 use crate::store::volume::Volume;
@@ -351,12 +351,13 @@ impl<B: Backing> Dir<B> {
     ) -> Result<()> {
         let mut outcome = Ok(());
         let mut skipped = 0u32;
+        let mut opener = None;
         listing.read(&mut |entry| {
             let opened;
             let name = match classify(entry.name) {
                 _ if matches!(entry.name, b"." | b"..") => entry.name,
                 stored @ (Stored::Short | Stored::Long) => {
-                    match self.open_name(volume, entry.name, stored) {
+                    match self.open_name_with(&mut opener, volume, entry.name, stored) {
                         Ok(name) => {
                             opened = name;
                             &opened
@@ -400,10 +401,23 @@ impl<B: Backing> Dir<B> {
         entry: &[u8],
         stored: Stored,
     ) -> Result<Vec<u8>> {
-        let id = self.known_id(volume)?;
-        let names = volume.keys().names();
+        self.open_name_with(&mut None, volume, entry, stored)
+    }
+
+    /// For many names: `opener` is made with the first.
+    fn open_name_with<'a>(
+        &self,
+        opener: &mut Option<Opener<'a>>,
+        volume: &'a Volume<B>,
+        entry: &[u8],
+        stored: Stored,
+    ) -> Result<Vec<u8>> {
+        let opener = match opener {
+            Some(opener) => opener,
+            none => none.insert(volume.keys().names().opener(&self.known_id(volume)?)),
+        };
         if stored == Stored::Short {
-            return names.open(&id, entry).map_err(|_| Error::DamagedName);
+            return opener.open(entry).map_err(|_| Error::DamagedName);
         }
         let backing = volume.backing();
         let file = match backing.open(&self.handle, &sidecar_name(entry), OpenFor::Read) {
@@ -414,8 +428,8 @@ impl<B: Backing> Dir<B> {
         };
         let mut content = [0; 512];
         let got = backing.read_at(&file, &mut content, 0)?;
-        names
-            .open_long(&id, entry, &content[..got])
+        opener
+            .open_long(entry, &content[..got])
             .map_err(|_| Error::DamagedName)
     }
 }
