@@ -136,9 +136,19 @@ impl Lab {
         (lab, key)
     }
 
-    /// The only place that knows how a volume is opened.
     pub fn open(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
+        self.open_as(disk, false)
+    }
+
+    /// Opens a copy that was made while the volume was in use.
+    pub fn open_copy(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
+        self.open_as(disk, true)
+    }
+
+    /// The only place that knows how a volume is opened.
+    fn open_as(&self, disk: &SimDisk, copy: bool) -> Result<Fs<SimDisk>, String> {
         let options = Options {
+            copy,
             journal: self.protection.mode(),
             segment_len: SEGMENT_LEN,
             ..Options::default()

@@ -50,7 +50,8 @@ fn shrink(lab: &Lab, workload: &Workload, like: &Violation, effort: Effort) -> V
     }
 }
 
-fn smaller(workload: &Workload) -> Vec<Workload> {
+/// The workload with one thing less, each.
+pub fn smaller(workload: &Workload) -> Vec<Workload> {
     let mut candidates = Vec::new();
     for i in 0..workload.steps.len() {
         let mut without = workload.clone();

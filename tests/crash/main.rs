@@ -5,6 +5,8 @@
 mod common;
 
 mod alike;
+mod cases;
+mod copies;
 mod disk;
 mod drive;
 mod faults;

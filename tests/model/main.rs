@@ -18,4 +18,5 @@ mod lab;
 mod random;
 mod syncs;
 mod threads;
+#[allow(dead_code, reason = "the recovery tests use the rest")]
 mod watched;

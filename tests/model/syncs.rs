@@ -100,7 +100,7 @@ fn a_sync_that_fails_fails_for_all_who_wait_for_it() {
     fs.fsyncdir(fs.opendir(ROOT).expect("there")).expect("room");
     lab.watch.take();
     let gate = lab.watch.hold("sync");
-    lab.watch.refuse_once("sync", libc::EIO);
+    lab.watch.refuse_one("sync", libc::EIO, 0);
     let sync = || ok(fs.fsync(fh, Sync::Data));
     assert_eq!(both(&gate, sync, sync), (Err(libc::EIO), Err(libc::EIO)));
     assert_eq!(sync(), Ok(()));
@@ -129,7 +129,7 @@ fn the_ids_of_directories_that_left_the_cache_are_waited_for_and_not_forgotten_a
         .map(|i| new_file(fs, new_dir(fs, &format!("dir{i}")), "file"))
         .collect();
     let sync = |i: usize| ok(fs.fsync(files[i], Sync::Data));
-    lab.watch.refuse_once("sync_all", libc::EIO);
+    lab.watch.refuse_one("sync_all", libc::EIO, 0);
     assert_eq!(sync(0), Err(libc::EIO));
     lab.watch.take();
     let gate = lab.watch.hold("sync_all");
@@ -147,7 +147,7 @@ fn a_checkpoint_does_not_flush_the_journal_beside_another_flush() {
     fs.fsync(fh, Sync::All).expect("room");
     fs.write(fh, 100, &[2; 100]).expect("room");
     let gate = lab.watch.hold("sync");
-    lab.watch.refuse_once("sync", libc::EIO);
+    lab.watch.refuse_one("sync", libc::EIO, 0);
     let answers = both(
         &gate,
         || ok(fs.fsync(fh, Sync::Data)),

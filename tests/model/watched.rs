@@ -16,6 +16,8 @@ use wardfs::store::disk::{Disk, DiskListing};
 pub struct Watch {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<Option<Refused>>,
+    /// A stored name that cannot be opened, and why.
+    closed: Mutex<Option<(Vec<u8>, i32)>>,
     written: AtomicU64,
     gate: Mutex<Option<(&'static str, Arc<Gate>)>>,
 }
@@ -25,6 +27,8 @@ pub struct Watch {
 struct Refused {
     call: &'static str,
     errno: i32,
+    /// So many calls are let through first.
+    skip: u32,
     once: bool,
 }
 
@@ -78,16 +82,36 @@ impl Watch {
 
     /// From now on calls of this name fail.
     pub fn refuse(&self, call: &'static str, errno: i32) {
-        self.refuse_as(call, errno, false);
+        self.refuse_as(Refused {
+            call,
+            errno,
+            skip: 0,
+            once: false,
+        });
     }
 
-    /// The next call of this name fails.
-    pub fn refuse_once(&self, call: &'static str, errno: i32) {
-        self.refuse_as(call, errno, true);
+    /// After `skip` more calls of this name, one fails.
+    pub fn refuse_one(&self, call: &'static str, errno: i32, skip: u32) {
+        self.refuse_as(Refused {
+            call,
+            errno,
+            skip,
+            once: true,
+        });
     }
 
-    fn refuse_as(&self, call: &'static str, errno: i32, once: bool) {
-        *self.refused.lock().expect("no panic under it") = Some(Refused { call, errno, once });
+    fn refuse_as(&self, refused: Refused) {
+        *self.refused.lock().expect("no panic under it") = Some(refused);
+    }
+
+    /// Whether a refusal waits for its call.
+    pub fn is_refusing(&self) -> bool {
+        self.refused.lock().expect("no panic under it").is_some()
+    }
+
+    /// From now on files of this stored name cannot be opened.
+    pub fn refuse_to_open(&self, name: &[u8], errno: i32) {
+        *self.closed.lock().expect("no panic under it") = Some((name.to_vec(), errno));
     }
 
     pub fn refuse_nothing(&self) {
@@ -118,12 +142,17 @@ impl Watch {
             gate.pass();
         }
         let mut refused = self.refused.lock().expect("no panic under it");
-        match *refused {
-            Some(r) if r.call == name => {
-                refused.take_if(|r| r.once);
-                Err(io::Error::from_raw_os_error(r.errno))
+        match refused.as_mut().filter(|r| r.call == name) {
+            None => Ok(()),
+            Some(r) if r.skip > 0 => {
+                r.skip -= 1;
+                Ok(())
             }
-            _ => Ok(()),
+            Some(r) => {
+                let error = io::Error::from_raw_os_error(r.errno);
+                refused.take_if(|r| r.once);
+                Err(error)
+            }
         }
     }
 }
@@ -170,7 +199,11 @@ impl Backing for Watched {
     }
     fn open(&self, dir: &OwnedFd, name: &[u8], how: OpenFor) -> io::Result<OwnedFd> {
         self.watch.called("open")?;
-        self.disk.open(dir, name, how)
+        let closed = self.watch.closed.lock().expect("no panic under it");
+        match &*closed {
+            Some((closed, errno)) if closed == name => Err(io::Error::from_raw_os_error(*errno)),
+            _ => self.disk.open(dir, name, how),
+        }
     }
     fn read_at(&self, file: &OwnedFd, buf: &mut [u8], off: u64) -> io::Result<usize> {
         self.watch.called("read_at")?;

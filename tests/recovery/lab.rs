@@ -20,10 +20,11 @@ use wardfs::store::backing::Backing;
 use wardfs::store::disk::{Atime, Disk};
 use wardfs::store::recovery::{Env, Origin, Recovery, run};
 use wardfs::store::upkeep::JournalMode;
-use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, init};
+use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, VolumeError, init};
 use wardfs::sys::secret::{SecretBytes, SecretVec};
 
 use crate::common::TempDir;
+use crate::watched::Watched;
 
 /// Plaintext bytes of a chunk.
 pub const C: usize = 4096;
@@ -114,19 +115,18 @@ impl Lab {
         self.open_for(Access::ReadWrite)
     }
 
+    /// Opens the volume, with recovery.
+    pub fn volume<B: Backing>(&self, disk: B, access: Access) -> Result<Volume<B>, VolumeError> {
+        let options = Options {
+            segment_len: 1 << 16,
+            ..Options::default()
+        };
+        Volume::on(disk, None, self.keys.clone(), &self.header, access, options)
+    }
+
     pub fn open_for(&self, access: Access) -> Fs<Disk> {
         let disk = Disk::open(&self.vault, Atime::Backing).expect("there");
-        let volume = Volume::on(
-            disk,
-            None,
-            self.keys.clone(),
-            &self.header,
-            access,
-            Options {
-                segment_len: 1 << 16,
-                ..Options::default()
-            },
-        );
+        let volume = self.volume(disk, access);
         let config = Config {
             own_as_caller: false,
             acl: false,
@@ -240,6 +240,18 @@ impl Lab {
 
     pub fn recover_as(&self, origin: Origin, writes: bool) -> Recovery {
         let disk = Disk::open(&self.vault, Atime::Keep).expect("there");
+        self.recover_on(&disk, origin, writes)
+    }
+
+    /// The vault on a disk that can refuse.
+    pub fn watched(&self) -> Watched {
+        Watched {
+            disk: Disk::open(&self.vault, Atime::Keep).expect("there"),
+            watch: Arc::default(),
+        }
+    }
+
+    pub fn recover_on<B: Backing>(&self, disk: &B, origin: Origin, writes: bool) -> Recovery {
         let root = disk.root().expect("there");
         let meta = disk.open_dir(&root, b"~wardfs").expect("there");
         let journal = disk.open_dir(&meta, b"journal").expect("there");
@@ -247,7 +259,7 @@ impl Lab {
         let next = AtomicU64::new(found.seq_high_water.0);
         let next_seq = || Ok(WriteSeq(next.fetch_add(1, Ordering::Relaxed)));
         let recovery = run(&Env {
-            backing: &disk,
+            backing: disk,
             journal: &journal,
             keys: &self.keys,
             cipher: Cipher::Xaes256Gcm,
@@ -357,6 +369,12 @@ pub fn now_ns() -> i64 {
 }
 
 impl Stored {
+    /// Its stored name.
+    pub fn name(&self) -> &[u8] {
+        let name = self.path.file_name().expect("it has one");
+        name.as_encoded_bytes()
+    }
+
     pub fn seal(&self, no: u64, seq: u64, plain: &[u8], flags: ChunkFlags) -> Vec<u8> {
         let geometry = Geometry::new(12).expect("allowed");
         let mut out = Buffer::empty();
@@ -440,7 +458,13 @@ impl Segment<'_> {
         self.raw(None, seq, records, Vec::new())
     }
 
-    fn raw(mut self, file: Option<FileId>, seq: u64, records: Vec<Record>, data: Vec<u8>) -> Self {
+    pub fn raw(
+        mut self,
+        file: Option<FileId>,
+        seq: u64,
+        records: Vec<Record>,
+        data: Vec<u8>,
+    ) -> Self {
         let group = Group {
             turn: self.turn,
             index: self.index,

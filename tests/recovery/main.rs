@@ -8,3 +8,8 @@ mod fresh;
 mod lab;
 mod replay;
 mod resolve;
+mod size;
+mod trouble;
+#[path = "../model/watched.rs"]
+#[allow(dead_code, reason = "the model tests use all of it")]
+mod watched;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::format::file::{HEADER_LEN, NONCE_LEN};
 use crate::store::backing::{Attr, Backing, Kind, Target, Time};
-use crate::store::error::Result;
+use crate::store::error::{Error, Result};
 use crate::store::recovery::log::Cover;
 use crate::store::recovery::report::shown;
 use crate::store::recovery::resolve::{Child, Entry, join};
@@ -29,7 +29,7 @@ pub enum Proof {
 
 impl<B: Backing> Run<'_, B> {
     /// Mends the new files in the directories that the journal names.
-    pub(super) fn mend_covered(&mut self, covers: &[Cover]) -> Result<()> {
+    pub(super) fn mend_covered(&mut self, covers: &[Cover]) {
         let mut visited = HashSet::new();
         let mut missing = HashSet::new();
         for cover in covers {
@@ -42,21 +42,29 @@ impl<B: Backing> Run<'_, B> {
             }
         }
         if missing.is_empty() || self.env.origin == Origin::Copy {
-            return Ok(());
+            return;
         }
         let mut found = Vec::new();
-        self.finder.walk(&mut |_, path, _, children| {
+        let unseen = self.finder.walk(&mut |_, path, _, children| {
             let dirs = children.iter().filter(|c| c.kind == Kind::Dir);
             let hits = dirs.filter(|c| missing.contains(&c.ino));
             found.extend(hits.map(|c| join(path, &c.name)));
             Ok(())
-        })?;
+        });
+        self.all_failed(unseen);
         for path in found {
-            if let Some(dir) = self.finder.dir(&path)? {
-                self.mend_tree(path, dir, &mut visited);
+            match self.finder.dir(&path) {
+                Ok(Some(dir)) => self.mend_tree(path, dir, &mut visited),
+                Ok(None) => {}
+                Err(e) => self.failed(&path, &e),
             }
         }
-        Ok(())
+    }
+
+    fn all_failed(&mut self, failed: Vec<(Vec<u8>, Error)>) {
+        for (path, e) in failed {
+            self.failed(&path, &e);
+        }
     }
 
     /// Goes through a directory and the new ones below it.
@@ -128,19 +136,26 @@ impl<B: Backing> Run<'_, B> {
     }
 
     /// In a copy: looks at everything that may have changed while it was made.
-    pub(super) fn verify_copied(&mut self) -> Result<()> {
+    pub(super) fn verify_copied(&mut self) {
         let mut recent = Vec::new();
+        let mut failed = Vec::new();
         let backing = self.env.backing;
         let (origin, since, done) = (self.env.origin, self.since, &self.done);
-        self.finder.walk(&mut |_, path, dir, children| {
+        let unseen = self.finder.walk(&mut |_, path, dir, children| {
             for child in children.iter().filter(|c| c.kind == Kind::File) {
-                let attr = backing.stat(Target::At(&**dir, &child.name))?;
-                if is_since(since, origin, &attr) && !done.contains(&attr.ino) {
-                    recent.push(join(path, &child.name));
+                let at = join(path, &child.name);
+                match backing.stat(Target::At(&**dir, &child.name)) {
+                    Ok(attr) if is_since(since, origin, &attr) && !done.contains(&attr.ino) => {
+                        recent.push(at);
+                    }
+                    Ok(_) => {}
+                    Err(e) => failed.push((at, e.into())),
                 }
             }
             Ok(())
-        })?;
+        });
+        self.all_failed(unseen);
+        self.all_failed(failed);
         for path in recent {
             let mended = match self.finder.file(&path) {
                 Ok(Some(entry)) => self.mend_new(&entry, Proof::None),
@@ -151,7 +166,6 @@ impl<B: Backing> Run<'_, B> {
                 self.failed(&path, &e);
             }
         }
-        Ok(())
     }
 
     /// A file that changed since the last checkpoint and has no records.
@@ -167,7 +181,8 @@ impl<B: Backing> Run<'_, B> {
             if proof == Proof::Covered {
                 return self.make_empty(entry);
             }
-            if got > 0 {
+            // An empty one is taken for what a crash left of a new one, if there was a crash.
+            if got > 0 || self.env.found.is_some_and(|found| found.clean) {
                 self.report.damaged.push(shown(&entry.path));
             }
             return Ok(());
@@ -184,9 +199,12 @@ impl<B: Backing> Run<'_, B> {
                 .first_chunk()
                 .and_then(|n| keys.peek_meta(n))
                 .is_some_and(|m| m.seq < self.limits.durable);
-        if is_old && proof == Proof::Covered {
-            return Ok(());
-        }
+        let proof = match (is_old, self.env.origin) {
+            (true, Origin::InPlace) => return Ok(()),
+            // It was there before, and may have been copied in the middle of a change.
+            (true, Origin::Copy) => Proof::None,
+            (false, _) => proof,
+        };
         self.mend(entry, &keys, &History::of_new_file(), proof)
     }
 

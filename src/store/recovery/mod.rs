@@ -145,7 +145,11 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         segments: &segments,
         geometry,
         limits: Limits {
-            durable: found.retired_seq,
+            durable: match (env.origin, found.clean) {
+                // Files may have been copied after the volume was opened again.
+                (Origin::Copy, true) => found.seq_high_water,
+                _ => found.retired_seq,
+            },
             unused: match env.origin {
                 Origin::InPlace => found.seq_high_water,
                 Origin::Copy => WriteSeq::MAX,
@@ -163,13 +167,13 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
         done: HashSet::new(),
         wrote: false,
     };
-    run.replay(files)?;
+    run.replay(files);
     // Without a superblock nothing tells a file that this crash left from one that somebody has cut.
     if stand_in.is_none() {
-        run.mend_covered(&log.covers)?;
+        run.mend_covered(&log.covers);
     }
-    if env.origin == Origin::Copy && !found.clean {
-        run.verify_copied()?;
+    if env.origin == Origin::Copy {
+        run.verify_copied();
     }
     if run.wrote {
         env.backing.sync_all()?;
@@ -223,7 +227,7 @@ struct Run<'a, B: Backing> {
 
 impl<B: Backing> Run<'_, B> {
     /// Brings the files of the journal up to date.
-    fn replay(&mut self, files: HashMap<FileId, FileLog>) -> Result<()> {
+    fn replay(&mut self, files: HashMap<FileId, FileLog>) {
         let mut files: Vec<(FileId, FileLog)> = files.into_iter().collect();
         // Neighbours share their directory's handle, and the order is the same each time.
         files.sort_by(|(a, x), (b, y)| {
@@ -244,7 +248,7 @@ impl<B: Backing> Run<'_, B> {
                 }
             }
         }
-        self.replay_missing(missing)
+        self.replay_missing(missing);
     }
 
     /// Looks where the journal says that a file was.
@@ -263,12 +267,9 @@ impl<B: Backing> Run<'_, B> {
     }
 
     /// Looks for files by their inode numbers: first in the directories that the journal names, then everywhere.
-    fn replay_missing(
-        &mut self,
-        mut missing: HashMap<FileId, (FileLog, Option<Error>)>,
-    ) -> Result<()> {
+    fn replay_missing(&mut self, mut missing: HashMap<FileId, (FileLog, Option<Error>)>) {
         if missing.is_empty() {
-            return Ok(());
+            return;
         }
         let places = || missing.values().flat_map(|(log, _)| &log.places);
         let inos: HashSet<u64> = places().map(|p| p.ino).collect();
@@ -280,35 +281,33 @@ impl<B: Backing> Run<'_, B> {
         near.dedup();
         let mut wanted: HashSet<FileId> = missing.keys().copied().collect();
         let mut found = Vec::new();
+        // Where something could not be read, any of them may be.
+        let mut unseen = None;
         for path in near {
-            let Ok(Some(dir)) = self.finder.dir(&path) else {
-                continue;
-            };
-            let Ok(children) = self.finder.children(&dir) else {
-                continue;
-            };
-            self.finder.search(
-                (&path, &dir, &children),
-                &inos,
-                &mut wanted,
-                &mut |id, entry, _| {
-                    found.push((id, entry.path));
-                },
-            )?;
+            let searched = self.finder.dir(&path).and_then(|dir| {
+                let Some(dir) = dir else { return Ok(()) };
+                let children = self.finder.children(&dir)?;
+                self.finder.search(
+                    (&path, &dir, &children),
+                    &inos,
+                    &mut wanted,
+                    &mut |id, entry, _| found.push((id, entry.path)),
+                )
+            });
+            unseen = unseen.or(searched.err());
         }
         // One that was deleted is not worth going through everything.
         wanted.retain(|id| missing.get(id).is_some_and(|(log, _)| !log.gone));
         if !wanted.is_empty() {
-            self.finder.walk(&mut |finder, path, dir, children| {
+            let failed = self.finder.walk(&mut |finder, path, dir, children| {
                 finder.search(
                     (path, dir, children),
                     &inos,
                     &mut wanted,
-                    &mut |id, entry, _| {
-                        found.push((id, entry.path));
-                    },
+                    &mut |id, entry, _| found.push((id, entry.path)),
                 )
-            })?;
+            });
+            unseen = unseen.or(failed.into_iter().next().map(|(_, e)| e));
         }
         for (id, path) in found {
             let Some((log, _)) = missing.remove(&id) else {
@@ -323,9 +322,12 @@ impl<B: Backing> Run<'_, B> {
         let mut rest: Vec<(FileLog, Option<Error>)> = missing.into_values().collect();
         rest.sort_by(|(a, _), (b, _)| last_path(a).cmp(last_path(b)));
         for (log, error) in rest {
-            self.give_up(&log, error);
+            let unseen = unseen.as_ref().map(|e| {
+                let errno = e.os().unwrap_or(libc::EIO);
+                Error::from(std::io::Error::from_raw_os_error(errno))
+            });
+            self.give_up(&log, error.or(unseen));
         }
-        Ok(())
     }
 
     /// A file of the journal that is nowhere.
@@ -399,7 +401,7 @@ impl<B: Backing> Run<'_, B> {
         )?;
         self.report.refused_images += outcome.refused;
         let unproven = proof == Proof::None && outcome.cut.is_some() && !outcome.met_new;
-        if outcome.damaged || unproven {
+        if outcome.damaged || outcome.torn_inside || unproven {
             logging::error!(
                 "inode {}: something is wrong that a crash does not explain; that is left as it is",
                 entry.attr.ino

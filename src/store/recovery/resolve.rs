@@ -10,7 +10,7 @@ use crate::crypto::{FileId, FileKeys, VolumeKeys};
 use crate::format::file::{FileHeader, HEADER_LEN};
 use crate::names::{Stored, classify};
 use crate::store::backing::{Attr, Backing, Kind, Listing, OpenFor, Target};
-use crate::store::error::Result;
+use crate::store::error::{Error, Result};
 use crate::store::recovery::Origin;
 use crate::store::recovery::log::Log;
 
@@ -235,24 +235,38 @@ impl<'a, B: Backing> Finder<'a, B> {
         Ok(children)
     }
 
-    /// Calls `each` for the directories of the tree, from the root down, with what is in them.
-    pub fn walk(&mut self, each: Visit<'_, Self, B>) -> Result<()> {
+    /// Calls `each` for the directories of the tree, from the root down, with what is in them. Answers where that failed:
+    /// it does not stop the walk.
+    pub fn walk(&mut self, each: Visit<'_, Self, B>) -> Vec<(Vec<u8>, Error)> {
+        let mut failed = Vec::new();
         let mut waiting = vec![Vec::new()];
         while let Some(path) = waiting.pop() {
-            let Some(dir) = self.dir(&path)? else {
-                continue;
+            let opened = self.dir(&path).and_then(|dir| match dir {
+                Some(dir) => Ok(Some((self.children(&dir)?, dir))),
+                None => Ok(None),
+            });
+            let (children, dir) = match opened {
+                Ok(Some(opened)) => opened,
+                Ok(None) => continue,
+                Err(e) => {
+                    failed.push((path, e));
+                    continue;
+                }
             };
-            let children = self.children(&dir)?;
-            each(self, &path, &dir, &children)?;
+            let visited = each(self, &path, &dir, &children);
             let dirs = children.iter().filter(|c| c.kind == Kind::Dir);
             waiting.extend(dirs.map(|c| join(&path, &c.name)));
+            failed.extend(visited.err().map(|e| (path, e)));
         }
-        Ok(())
+        failed
     }
 
     /// Looks for the files of `wanted` in one directory; takes out what it finds and calls `each` for it.
     ///
     /// `inos` are the inode numbers that they may have; in a copy these mean nothing, and every file is looked at.
+    ///
+    /// # Errors
+    /// A file could not be read. The others have been looked at.
     pub fn search(
         &self,
         (path, dir, children): (&[u8], &Arc<B::Dir>, &[Child]),
@@ -260,6 +274,7 @@ impl<'a, B: Backing> Finder<'a, B> {
         wanted: &mut HashSet<FileId>,
         each: &mut dyn FnMut(FileId, Entry<B>, FileKeys),
     ) -> Result<()> {
+        let mut done = Ok(());
         for child in children.iter().filter(|c| c.kind == Kind::File) {
             if wanted.is_empty() {
                 break;
@@ -267,16 +282,19 @@ impl<'a, B: Backing> Finder<'a, B> {
             if self.origin == Origin::InPlace && !inos.contains(&child.ino) {
                 continue;
             }
-            let Some(entry) = self.file_in(dir, path, &child.name)? else {
-                continue;
-            };
-            if let Some(keys) = self.identify(&entry)?
-                && wanted.remove(&keys.header().file_id)
-            {
-                each(keys.header().file_id, entry, keys);
+            let found = self.file_in(dir, path, &child.name).and_then(|entry| {
+                let keys = entry.as_ref().map(|entry| self.identify(entry));
+                Ok(entry.zip(keys.transpose()?.flatten()))
+            });
+            match found {
+                Ok(Some((entry, keys))) if wanted.remove(&keys.header().file_id) => {
+                    each(keys.header().file_id, entry, keys);
+                }
+                Ok(_) => {}
+                Err(e) => done = Err(e),
             }
         }
-        Ok(())
+        done
     }
 }
 

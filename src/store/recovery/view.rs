@@ -50,6 +50,8 @@ pub struct Outcome {
     pub refused: u64,
     /// A chunk in place was written since what is durable.
     pub met_new: bool,
+    /// Chunks inside the file are torn: it was copied while they were written. They are left as they are.
+    pub torn_inside: bool,
 }
 
 /// The limits of what a crash explains.
@@ -87,25 +89,39 @@ pub fn build<S: Stored>(
             judge: Judge::new(keys, geometry, limits, stored),
             view: View::default(),
             holes: Holes::default(),
+            torn_inside: false,
         };
         let end = match (direct_from, history.ends.last()) {
             (u64::MAX, None) => Ending::Untouched,
-            (_, Some(end)) if limits.may_be_ahead => match builder.ahead_of(end.seq)? {
-                Some(size) => Ending::Whole(size),
-                None if direct_from == u64::MAX => Ending::Whole(end.size),
-                None => builder.walk()?,
-            },
+            (_, Some(end)) if limits.may_be_ahead => {
+                let ahead = builder.ahead_of(end.seq)?;
+                match (direct_from, ahead) {
+                    (u64::MAX, _) => Ending::Whole(ahead.unwrap_or(end.size)),
+                    (_, None) => builder.walk()?,
+                    (_, Some(size)) => {
+                        let walked = builder.walk()?;
+                        // What ends before it is the end of another moment.
+                        builder.torn_inside |= !matches!(walked, Ending::Whole(s) if s == size);
+                        Ending::Whole(size)
+                    }
+                }
+            }
             (u64::MAX, Some(end)) => Ending::Whole(end.size),
             _ => builder.walk()?,
         };
         builder.complete(end, next_seq)
     };
-    let outcome = attempt(history.fresh)?;
-    if !outcome.damaged || !history.fresh || history.is_bare() {
+    // In a copy any chunk may be torn.
+    let all = history.fresh || limits.may_be_ahead;
+    let outcome = attempt(all)?;
+    if !outcome.damaged || !all || history.is_bare() {
         return Ok(outcome);
     }
     // It was there before after all. Only what the journal tells of can then be incomplete.
-    attempt(false)
+    Ok(Outcome {
+        torn_inside: limits.may_be_ahead,
+        ..attempt(false)?
+    })
 }
 
 /// Where a file ends.
@@ -140,6 +156,7 @@ struct Builder<'a, S> {
     judge: Judge<'a, S>,
     view: View,
     holes: Holes,
+    torn_inside: bool,
 }
 
 impl<S: Stored> Builder<'_, S> {
@@ -165,7 +182,12 @@ impl<S: Stored> Builder<'_, S> {
             if no >= beyond && self.nothing_from(no) {
                 break;
             }
-            match self.judge(no)? {
+            let found = self.judge(no)?;
+            if matches!(found, Found::Data { .. }) && self.judge.limits.may_be_ahead {
+                // In a copy nothing tells that what lies behind a torn chunk was not synced when it was copied.
+                self.torn_inside |= torn.take().is_some();
+            }
+            match found {
                 Found::Data { flags, len, .. } if flags.is_final => {
                     let first = [self.holes.low, self.holes.high, torn]
                         .into_iter()
@@ -199,8 +221,10 @@ impl<S: Stored> Builder<'_, S> {
                 // A hole that was being filled, if a last chunk follows that knows of holes; else the end.
                 Found::Bad(_) => {
                     torn.get_or_insert(no);
-                    self.holes.any.get_or_insert(no);
-                    self.view.add_hole(no);
+                    if !self.judge.limits.may_be_ahead {
+                        self.holes.any.get_or_insert(no);
+                        self.view.add_hole(no);
+                    }
                     no += 1;
                 }
                 Found::Hole(death) => {
@@ -364,6 +388,7 @@ impl<S: Stored> Builder<'_, S> {
             damaged,
             refused: self.judge.refused,
             met_new: self.judge.met_new,
+            torn_inside: self.torn_inside,
             ..Outcome::default()
         };
         if damaged {

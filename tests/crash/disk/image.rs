@@ -172,6 +172,14 @@ impl FileBody {
         self.len = bytes.len() as u64;
     }
 
+    /// Adds a page that was read elsewhere, of which `len` bytes belong to the file; `None` is a hole.
+    pub fn append_page(&mut self, no: u64, page: Option<&[u8; BLOCK]>, len: usize) {
+        if let Some(page) = page.filter(|_| len > 0) {
+            *self.block_mut(no) = *page;
+        }
+        self.len = no * BLOCK as u64 + len as u64;
+    }
+
     /// Makes the blocks `first..end` holes.
     pub fn punch_blocks(&mut self, first: u64, end: u64) {
         let end = (end as usize).min(self.blocks.len());

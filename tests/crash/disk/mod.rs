@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use wardfs::store::backing::{Target, Time};
 
-pub use image::{Body, Image, Ino, Node, ROOT_INO};
+pub use image::{BLOCK, Body, Image, Ino, Node, ROOT_INO};
 pub use op::{Keep, Logged, Mask, Op, Unplaced};
 
 /// What goes wrong with a call.

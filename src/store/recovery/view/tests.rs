@@ -320,3 +320,49 @@ fn in_a_copy_the_data_file_may_be_ahead_of_the_journal() {
         assert_eq!(read(&lab.keys, &lab.stored.data), Ok(expected));
     }
 }
+
+#[test]
+fn in_a_copy_a_torn_chunk_costs_nothing_of_what_lies_behind_it() {
+    for (flags, torn) in [(FINAL, vec![2]), (SPARSE, vec![2]), (FINAL, vec![1, 2])] {
+        for told in [false, true] {
+            let mut lab = Lab::new();
+            lab.limits.may_be_ahead = true;
+            lab.history.fresh = true;
+            for no in 0..4 {
+                lab.put(no, 120 + no, &fill(no as u8 + 1, C), INNER);
+            }
+            lab.put(4, 124, &fill(5, 9), flags);
+            if told {
+                lab.image(3, 130, &fill(9, C), INNER);
+            }
+            for no in &torn {
+                lab.stored.data[start(*no) + 600] ^= 1;
+            }
+            let before = lab.stored.data.clone();
+            let outcome = lab.build();
+            assert!(outcome.torn_inside && !outcome.damaged);
+            assert_eq!(outcome.cut, None);
+            if let Some(view) = &outcome.view {
+                assert!(told && view.chunks.keys().eq([&3]) && view.holes.is_empty());
+                assert_eq!(view.size, None);
+            }
+            assert_eq!(outcome.view.is_some(), told);
+            assert_eq!(lab.stored.data, before);
+        }
+    }
+}
+
+#[test]
+fn in_a_copy_a_torn_end_is_cut() {
+    let mut lab = Lab::new();
+    lab.limits.may_be_ahead = true;
+    lab.history.fresh = true;
+    for no in 0..4 {
+        lab.put(no, 120, &fill(1, C), INNER);
+    }
+    lab.stored.data[start(1) + 600] ^= 1;
+    lab.stored.data[start(3) + 600] ^= 1;
+    let outcome = lab.build();
+    assert_eq!(outcome.cut, Some((4 * C as u64, 3 * C as u64)));
+    assert!(outcome.torn_inside);
+}

@@ -259,6 +259,32 @@ impl Lab {
         .expect("memory can be read")
     }
 
+    /// Gives each image the number of the chunk in place, and that chunk the number of the image.
+    pub(super) fn swap_sequences(&mut self) {
+        let images: Vec<(u64, ImageAt)> =
+            self.history.images.iter().map(|(n, i)| (*n, *i)).collect();
+        for (no, mut at) in images {
+            let (begin, end) = (start(no), self.stored.data.len().min(start(no + 1)));
+            let in_place = self.stored.data.get(begin..end).unwrap_or_default();
+            let image = &self.stored.images[at.at as usize];
+            let open = |sealed: &[u8]| {
+                let mut plain = vec![0; sealed.len().checked_sub(CHUNK_OVERHEAD)?];
+                let meta = self.keys.open(ChunkNo(no), sealed, &mut plain).ok()?;
+                Some((meta, plain))
+            };
+            let (Some((old, old_plain)), Some((new, new_plain))) = (open(in_place), open(image))
+            else {
+                continue;
+            };
+            let image = self.seal(no, old.seq.0, &new_plain, new.flags);
+            let sealed = self.seal(no, new.seq.0, &old_plain, old.flags);
+            self.stored.data[begin..end].copy_from_slice(&sealed);
+            self.stored.images[at.at as usize] = image;
+            at.seq = old.seq;
+            self.history.images.insert(no, at);
+        }
+    }
+
     /// What is read after recovery, which a second time must find nothing to do.
     #[track_caller]
     pub(super) fn recovered(&mut self) -> Vec<u8> {
