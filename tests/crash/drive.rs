@@ -415,13 +415,8 @@ impl<'l> Driver<'l> {
     }
 
     fn sync_dir(&mut self, dir: Ino, text: String) -> Done {
-        let fh = self
-            .fs()
-            .opendir(dir)
-            .map_err(|e| Stop::Failed(format!("opendir: {e}")))?;
         self.history.syncs_dir(dir);
-        let done = self.fs().fsyncdir(fh);
-        let _ = self.fs().releasedir(fh);
+        let done = self.fs().fsyncdir(dir);
         self.call(text, done)
     }
 }

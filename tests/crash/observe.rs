@@ -68,15 +68,11 @@ impl Observed {
         dirs: &mut Vec<Ino>,
     ) {
         let mut found = Vec::new();
-        let listed = fs.opendir(dir).and_then(|fh| {
-            let listed = fs.readdir(fh, 0, Detail::Attributes, &mut |entry| {
-                if let Some(e) = entry.entry.filter(|_| !matches!(entry.name, b"." | b"..")) {
-                    found.push((entry.name.to_vec(), e.attr, true));
-                }
-                true
-            });
-            fs.releasedir(fh)?;
-            listed
+        let listed = fs.readdir(dir, 0, Detail::Attributes, &mut |entry| {
+            if let Some(e) = entry.entry.filter(|_| !matches!(entry.name, b"." | b"..")) {
+                found.push((entry.name.to_vec(), e.attr, true));
+            }
+            true
         });
         if let Err(e) = listed {
             self.unreadable.insert(dir, e.to_string());
