@@ -376,6 +376,11 @@ def mounts_below(path):
     return [mountpoint for mountpoint in (line.split()[4] for line in lines) if mountpoint.startswith(f"{path}/")]
 
 
+def wardfs_mounts():
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [line[4] for line in lines if line[line.index("-") + 1] == "fuse.wardfs"]
+
+
 def become_root(why):
     """Starts the program again through sudo if it does not run as root."""
     if os.geteuid() == 0:
@@ -389,6 +394,9 @@ def become_root(why):
 def own_namespaces():
     """Starts the program again where its mounts, processes and shared memory are its own, and end with it."""
     if os.environ.get("WARDFS_OWN_NAMESPACES"):
+        # A mount that lives on here could not be ended by whoever made it.
+        for mountpoint in wardfs_mounts():
+            subprocess.run(["umount", "-l", mountpoint], stderr=subprocess.DEVNULL, check=False)
         return
     os.environ["WARDFS_OWN_NAMESPACES"] = "1"
     spaces = ["--mount", "--propagation", "private", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"]
