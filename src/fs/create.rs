@@ -48,7 +48,7 @@ impl<B: Backing> Fs<B> {
                 let attr = Attr { size: 0, ..attr };
                 let generation = self.inodes.remember(attr.ino, parent, name)?;
                 self.inodes.note_opened(attr.ino)?;
-                Ok((Entry { attr, generation }, self.handles.add(opened)?))
+                Ok((Entry { attr, generation }, self.handles.add_file(opened)?))
             }
             Err(StoreError::Io(e))
                 if existing == Existing::Open && e.raw_os_error() == Some(libc::EEXIST) =>

@@ -68,12 +68,12 @@ impl<B: Backing> Fs<B> {
                 return Err(e.into());
             }
         }
-        self.handles.add(file)
+        self.handles.add_file(file)
     }
 
     /// The last use of a handle.
     pub fn release(&self, fh: Fh) -> Result<()> {
-        let file = self.handles.remove(fh)?;
+        let file = self.handles.remove_file(fh)?;
         self.leave_file(&file)
     }
 

@@ -1,4 +1,4 @@
-//! Open directories of the vault: a bounded cache of descriptors and ids.
+//! Open directories of the vault: a bounded cache of descriptors and ids, and those that programs hold open.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,9 @@ struct Cache<B: Backing> {
 struct Cached<B: Backing> {
     dir: Arc<Dir<B>>,
     used: u64,
-    /// Its name is gone, by which it could be opened again: it stays until the kernel forgets it.
+    /// How many handles programs hold: such a directory stays, even when it was removed.
+    handles: u32,
+    /// Its name is gone: it leaves with the last handle.
     removed: bool,
 }
 
@@ -80,6 +82,7 @@ impl<B: Backing> Dirs<B> {
             .or_insert_with(|| Cached {
                 dir,
                 used,
+                handles: 0,
                 removed: false,
             })
             .dir
@@ -97,7 +100,8 @@ impl<B: Backing> Dirs<B> {
         let (_, median, _) = ages.select_nth_unstable(middle);
         let median = *median;
         cache.dirs.retain(|_, cached| {
-            let keep = cached.removed || cached.used > median || Arc::strong_count(&cached.dir) > 1;
+            let keep =
+                cached.handles > 0 || cached.used > median || Arc::strong_count(&cached.dir) > 1;
             if !keep && cached.dir.is_pending() {
                 self.evicted_pending.fetch_add(1, Ordering::Release);
             }
@@ -105,20 +109,34 @@ impl<B: Backing> Dirs<B> {
         });
     }
 
-    /// The directory was removed. Programs may still hold it open, or stand in it.
-    pub fn removed(&self, ino: u64) -> Result<()> {
+    /// A program opened the directory.
+    pub fn hold(&self, ino: u64) -> Result<()> {
         if let Some(cached) = self.cache()?.dirs.get_mut(&ino) {
-            cached.removed = true;
+            cached.handles += 1;
         }
         Ok(())
     }
 
-    /// The kernel knows nothing of the removed directory any more. Its number may be used again as soon as no descriptor
-    /// holds it.
-    pub fn forgotten(&self, ino: u64) -> Result<()> {
+    /// A program closed it.
+    pub fn release(&self, ino: u64) -> Result<()> {
         let mut cache = self.cache()?;
-        if cache.dirs.get(&ino).is_some_and(|cached| cached.removed) {
-            cache.dirs.remove(&ino);
+        if let Some(cached) = cache.dirs.get_mut(&ino) {
+            cached.handles = cached.handles.saturating_sub(1);
+            if cached.removed && cached.handles == 0 {
+                cache.dirs.remove(&ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory was removed. Its number may be used again as soon as no descriptor holds it.
+    pub fn removed(&self, ino: u64) -> Result<()> {
+        let mut cache = self.cache()?;
+        if let Some(cached) = cache.dirs.get_mut(&ino) {
+            cached.removed = true;
+            if cached.handles == 0 {
+                cache.dirs.remove(&ino);
+            }
         }
         Ok(())
     }
@@ -168,17 +186,6 @@ impl<B: Backing> Fs<B> {
             self.dirs.insert(ino, made)?;
         }
         Ok(())
-    }
-
-    /// The last name of directory `ino`, which was `name` in `parent`, is gone.
-    pub(super) fn note_dir_gone(&self, ino: u64, parent: u64, name: &[u8]) -> Result<()> {
-        self.dirs.removed(ino)?;
-        self.inodes.removed(ino, parent, name, true)?;
-        if self.inodes.is_gone(ino) {
-            return Ok(());
-        }
-        // The kernel does not know it.
-        self.dirs.forgotten(ino)
     }
 
     /// Makes every name on the way to directory `ino` readable after a crash.

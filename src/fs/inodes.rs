@@ -84,21 +84,19 @@ impl Inodes {
         Ok(entry.generation.into())
     }
 
-    /// The kernel has forgotten `ino` so many times. Answers whether that was the end of an inode without a name.
-    pub fn forget(&self, ino: u64, lookups: u64) -> Result<bool> {
+    /// The kernel has forgotten `ino` so many times.
+    pub fn forget(&self, ino: u64, lookups: u64) -> Result<()> {
         let mut shard = self.shard(ino)?;
-        let Some(entry) = shard.known.get_mut(&ino) else {
-            return Ok(false);
-        };
-        entry.lookups = entry
-            .lookups
-            .saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
-        let (forgotten, gone) = (entry.lookups == 0, entry.gone);
-        if forgotten {
-            shard.known.remove(&ino);
-            shard.others.remove(&ino);
+        if let Some(entry) = shard.known.get_mut(&ino) {
+            entry.lookups = entry
+                .lookups
+                .saturating_sub(u32::try_from(lookups).unwrap_or(u32::MAX));
+            if entry.lookups == 0 {
+                shard.known.remove(&ino);
+                shard.others.remove(&ino);
+            }
         }
-        Ok(forgotten && gone)
+        Ok(())
     }
 
     /// The places of `ino`, the most recent first.

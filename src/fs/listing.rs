@@ -1,9 +1,11 @@
 //! Directory listings. Cookies are the backing filesystem's, so that a position stays valid while entries come and go.
 
-use crate::fs::error::Result;
+use std::sync::Mutex;
+
+use crate::fs::error::{Error, Result};
+use crate::fs::handles::{DirHandle, Fh, Stream};
 use crate::fs::inodes::ROOT;
 use crate::fs::{Entry, Fs};
-use crate::store::Dir;
 use crate::store::backing::{Attr, Backing, Kind, Listing, Target};
 use crate::store::dir::PlainEntry;
 
@@ -27,49 +29,62 @@ pub enum Detail {
 }
 
 impl<B: Backing> Fs<B> {
-    /// Whether directory `ino` can be opened. Nothing is kept: who reads it says where he stands.
-    pub fn opendir(&self, ino: u64) -> Result<()> {
-        self.dir(ino).map(drop)
+    pub fn opendir(&self, ino: u64) -> Result<Fh> {
+        let dir = self.dir(ino)?;
+        self.dirs.hold(ino)?;
+        let stream = Mutex::new(Stream {
+            listing: None,
+            at: 0,
+        });
+        self.handles.add_dir(DirHandle { ino, dir, stream })
     }
 
-    pub fn fsyncdir(&self, ino: u64) -> Result<()> {
+    pub fn releasedir(&self, fh: Fh) -> Result<()> {
+        let handle = self.handles.remove_dir(fh)?;
+        self.dirs.release(handle.ino)
+    }
+
+    pub fn fsyncdir(&self, fh: Fh) -> Result<()> {
         if self.volume.was_opened_read_only() {
             return Ok(());
         }
-        let dir = self.dir(ino)?;
-        self.make_path_durable(ino)?;
-        Ok(self.volume.backing().sync_dir(dir.handle())?)
+        let handle = self.handles.dir(fh)?;
+        self.make_path_durable(handle.ino)?;
+        Ok(self.volume.backing().sync_dir(handle.dir.handle())?)
     }
 
-    /// Delivers the entries of directory `ino` behind `cookie` until `each` answers that it did not take one.
+    /// Delivers the entries behind `cookie` until `each` answers that it did not take one.
     pub fn readdir(
         &self,
-        ino: u64,
+        fh: Fh,
         cookie: u64,
         detail: Detail,
         each: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> Result<()> {
-        let dir = self.dir(ino)?;
-        // From the beginning it is opened anew, so that rewinddir(3) sees what has changed.
-        let kept = match cookie {
-            0 => None,
-            at => self.streams.take(ino, at)?,
-        };
-        let mut listing = match kept {
-            Some(kept) => kept,
-            None => {
-                let mut listing = self.volume.backing().list(dir.handle())?;
-                if cookie != 0 {
-                    listing.seek(cookie)?;
+        let handle = self.handles.dir(fh)?;
+        let mut stream = handle.stream.lock().map_err(|_| Error::Poisoned)?;
+        let Stream { listing, at } = &mut *stream;
+        let open = match listing {
+            Some(open) if cookie != 0 => {
+                if *at != cookie {
+                    open.seek(cookie)?;
                 }
-                listing
+                open
+            }
+            // From the beginning it is opened anew, so that rewinddir(3) sees what has changed.
+            slot => {
+                let open = slot.insert(self.volume.backing().list(handle.dir.handle())?);
+                if cookie != 0 {
+                    open.seek(cookie)?;
+                }
+                open
             }
         };
-        let mut at = cookie;
+        *at = cookie;
         let mut outcome = Ok(());
-        dir.read_entries(&self.volume, &mut listing, &mut |found| {
+        handle.dir.read_entries(&self.volume, open, &mut |found| {
             let next = found.cookie;
-            let taken = match self.dir_entry(ino, &dir, detail, &found) {
+            let taken = match self.dir_entry(&handle, detail, &found) {
                 Ok(Some(entry)) => {
                     let taken = each(&entry);
                     if let (false, Some(counted)) = (taken, counted(&entry)) {
@@ -84,22 +99,17 @@ impl<B: Backing> Fs<B> {
                 }
             };
             if taken {
-                at = next;
+                *at = next;
             }
             taken
         })?;
-        // Whoever got nothing has come to the end.
-        if at != cookie {
-            self.streams.keep(ino, at, listing)?;
-        }
         outcome
     }
 
     /// `None` for an entry that has just gone.
     fn dir_entry<'a>(
         &self,
-        parent: u64,
-        dir: &Dir<B>,
+        handle: &DirHandle<B>,
         detail: Detail,
         found: &PlainEntry<'a>,
     ) -> Result<Option<DirEntry<'a>>> {
@@ -131,15 +141,15 @@ impl<B: Backing> Fs<B> {
             });
             return Ok(Some(listed));
         }
-        let target = Target::At(dir.handle(), found.stored);
+        let target = Target::At(handle.dir.handle(), found.stored);
         let attr = match self.volume.backing().stat(target) {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
-            other => self.plain_attr(dir, found.stored, other?)?,
+            other => self.plain_attr(&handle.dir, found.stored, other?)?,
         };
         listed.kind = attr.kind();
         listed.ino = attr.ino;
         if detail == Detail::Attributes {
-            let generation = self.inodes.remember(attr.ino, parent, found.name)?;
+            let generation = self.inodes.remember(attr.ino, handle.ino, found.name)?;
             listed.entry = Some(Entry { attr, generation });
         }
         Ok(Some(listed))

@@ -22,7 +22,6 @@ pub mod pace;
 mod place;
 mod remove;
 pub mod rotate;
-mod streams;
 mod upkeep;
 mod xattr;
 
@@ -40,7 +39,6 @@ use crate::fs::files::Files;
 use crate::fs::handles::Handles;
 use crate::fs::inodes::Inodes;
 use crate::fs::moves::Moves;
-use crate::fs::streams::Streams;
 use crate::fs::upkeep::Checkpoints;
 use crate::store::backing::{Attr, Backing, Target};
 use crate::store::journal::{Journal, Unsynced};
@@ -80,7 +78,6 @@ pub struct Fs<B: Backing> {
     dirs: Dirs<B>,
     files: Files<B>,
     handles: Handles<B>,
-    streams: Streams<B>,
     checkpoints: Checkpoints,
     moves: Moves,
     root_ino: u64,
@@ -97,7 +94,6 @@ impl<B: Backing> Fs<B> {
             inodes: Inodes::default(),
             files: Files::default(),
             handles: Handles::default(),
-            streams: Streams::default(),
             checkpoints: Checkpoints::default(),
             moves: Moves::default(),
             root_ino,
@@ -164,10 +160,11 @@ impl<B: Backing> Fs<B> {
 
     /// The kernel has forgotten `ino` so many times.
     pub fn forget(&self, ino: u64, lookups: u64) -> Result<()> {
-        if ino != ROOT && self.inodes.forget(ino, lookups)? {
-            self.dirs.forgotten(ino)?;
+        if ino == ROOT {
+            Ok(())
+        } else {
+            self.inodes.forget(ino, lookups)
         }
-        Ok(())
     }
 
     /// Calls `op` with the directory and the stored name of `ino`, trying its other names if the first one is not it.

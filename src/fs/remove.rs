@@ -40,7 +40,8 @@ impl<B: Backing> Fs<B> {
         if let Some(journal) = self.volume.journal() {
             journal.marks.removed(attr.ino);
         }
-        self.note_dir_gone(attr.ino, parent, name)
+        self.dirs.removed(attr.ino)?;
+        self.inodes.removed(attr.ino, parent, name, true)
     }
 
     pub fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), mode: RenameMode) -> Result<()> {
@@ -125,16 +126,15 @@ impl<B: Backing> Fs<B> {
                 self.inodes.moved(moved.ino, from, to)
             }
             (_, target) => {
-                match target {
-                    Some((Some(_), was)) => self.note_dir_gone(was.ino, to.0, to.1)?,
-                    Some((None, was)) => {
-                        let last = was.nlink <= 1;
-                        if last {
-                            self.note_gone(was.ino)?;
-                        }
-                        self.inodes.removed(was.ino, to.0, to.1, last)?;
+                if let Some((dir, was)) = target {
+                    if dir.is_some() {
+                        self.dirs.removed(was.ino)?;
                     }
-                    None => {}
+                    let last = dir.is_some() || was.nlink <= 1;
+                    if last && dir.is_none() {
+                        self.note_gone(was.ino)?;
+                    }
+                    self.inodes.removed(was.ino, to.0, to.1, last)?;
                 }
                 self.inodes.moved(moved.ino, from, to)
             }

@@ -25,10 +25,8 @@ const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_EXPORT_SUPPORT,
 ];
 
-/// Asks for what the policy needs, and sets the sizes. Answers whether directories need not be opened: a listing keeps
-/// nothing here that its requests do not say, so OPENDIR is one request too many. The kernel then keeps listings in its
-/// cache as long as it likes, which is not for vaults that others change.
-pub fn agree(policy: &Policy, config: &mut KernelConfig) -> bool {
+/// Asks for what the policy needs, and sets the sizes.
+pub fn agree(policy: &Policy, config: &mut KernelConfig) {
     let mut wanted = WANTED.to_vec();
     if policy.writeback {
         wanted.push(InitFlags::FUSE_WRITEBACK_CACHE);
@@ -48,6 +46,4 @@ pub fn agree(policy: &Policy, config: &mut KernelConfig) -> bool {
     // Both are within the limits of the binding.
     let _ = config.set_max_write(MAX_IO);
     let _ = config.set_max_background(MAX_BACKGROUND);
-    let opendir = config.add_capabilities(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
-    !policy.shared && opendir.is_ok()
 }

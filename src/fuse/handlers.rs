@@ -3,7 +3,7 @@
 //!
 //! ENOSYS is permanent for a connection, so it is answered only where the kernel's own way is the right one: locks (it
 //! keeps them itself), access (it checks modes itself), FLUSH (it writes dirty pages back before, and we have nothing to
-//! add), OPENDIR where it was agreed on, bmap and poll.
+//! add), bmap and poll.
 
 use std::ffi::OsStr;
 use std::io;
@@ -28,7 +28,7 @@ use crate::store::backing::{RenameMode, Sync, XattrMode};
 
 impl fuser::Filesystem for Shell {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.opens_no_directories = agree(&self.policy, config);
+        agree(&self.policy, config);
         Ok(())
     }
 
@@ -286,15 +286,12 @@ impl fuser::Filesystem for Shell {
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        if self.opens_no_directories {
-            return reply.error(Errno::ENOSYS);
-        }
         let flags = match self.policy.shared {
             true => FopenFlags::empty(),
             false => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
         };
         match self.run(ino, |fs| fs.opendir(ino.0)) {
-            Ok(()) => reply.opened(FileHandle(0), flags),
+            Ok(fh) => reply.opened(FileHandle(fh.0), flags),
             Err(e) => reply.error(e),
         }
     }
@@ -303,44 +300,44 @@ impl fuser::Filesystem for Shell {
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.list_names(ino, offset, reply);
+        self.list_names(ino, fh, offset, reply);
     }
 
     fn readdirplus(
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.list_attributes(ino, offset, reply);
+        self.list_attributes(ino, fh, offset, reply);
     }
 
     fn releasedir(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
+        ino: INodeNo,
+        fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        empty(self.run(ino, |fs| fs.releasedir(Fh(fh.0))), reply);
     }
 
     fn fsyncdir(
         &self,
         _req: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.run(ino, |fs| fs.fsyncdir(ino.0)), reply);
+        empty(self.run(ino, |fs| fs.fsyncdir(Fh(fh.0))), reply);
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -81,7 +81,6 @@ pub fn mount(
             acl: options.acl,
         },
         seeker,
-        opens_no_directories: false,
         kernel: kernel.clone(),
     };
     let source = options

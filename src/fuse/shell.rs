@@ -35,8 +35,6 @@ pub struct Shell {
     pub fs: Arc<Fs<Disk>>,
     pub policy: Policy,
     pub seeker: Seeker,
-    /// The kernel was promised that directories need not be opened.
-    pub opens_no_directories: bool,
     /// The way to the kernel outside of replies, once the session exists.
     pub kernel: Arc<OnceLock<Notifier>>,
 }

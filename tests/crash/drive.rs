@@ -415,8 +415,13 @@ impl<'l> Driver<'l> {
     }
 
     fn sync_dir(&mut self, dir: Ino, text: String) -> Done {
+        let fh = self
+            .fs()
+            .opendir(dir)
+            .map_err(|e| Stop::Failed(format!("opendir: {e}")))?;
         self.history.syncs_dir(dir);
-        let done = self.fs().fsyncdir(dir);
+        let done = self.fs().fsyncdir(fh);
+        let _ = self.fs().releasedir(fh);
         self.call(text, done)
     }
 }

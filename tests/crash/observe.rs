@@ -68,11 +68,15 @@ impl Observed {
         dirs: &mut Vec<Ino>,
     ) {
         let mut found = Vec::new();
-        let listed = fs.readdir(dir, 0, Detail::Attributes, &mut |entry| {
-            if let Some(e) = entry.entry.filter(|_| !matches!(entry.name, b"." | b"..")) {
-                found.push((entry.name.to_vec(), e.attr, true));
-            }
-            true
+        let listed = fs.opendir(dir).and_then(|fh| {
+            let listed = fs.readdir(fh, 0, Detail::Attributes, &mut |entry| {
+                if let Some(e) = entry.entry.filter(|_| !matches!(entry.name, b"." | b"..")) {
+                    found.push((entry.name.to_vec(), e.attr, true));
+                }
+                true
+            });
+            fs.releasedir(fh)?;
+            listed
         });
         if let Err(e) = listed {
             self.unreadable.insert(dir, e.to_string());

@@ -153,11 +153,12 @@ impl<'l> Driver<'l> {
     }
 
     pub fn names(&self, ino: u64, detail: Detail) -> Answer<Vec<Vec<u8>>> {
+        let fh = ok(self.fs().opendir(ino))?;
         let mut names = Vec::new();
         let mut cookie = 0;
         loop {
             let before = names.len();
-            ok(self.fs().readdir(ino, cookie, detail, &mut |entry| {
+            ok(self.fs().readdir(fh, cookie, detail, &mut |entry| {
                 // A reply takes a few entries only.
                 if names.len() == before + 5 {
                     return false;
@@ -177,6 +178,7 @@ impl<'l> Driver<'l> {
                 break;
             }
         }
+        ok(self.fs().releasedir(fh))?;
         names.retain(|n| !matches!(&n[..], b"." | b".."));
         names.sort();
         Ok(names)

@@ -82,7 +82,7 @@ fn one_who_syncs_a_file_that_another_one_is_syncing_waits_for_that() {
     let driver = Driver::new(&lab);
     let fs = driver.fs();
     let fh = new_file(fs, ROOT, "file");
-    fs.fsyncdir(ROOT).expect("room");
+    fs.fsyncdir(fs.opendir(ROOT).expect("there")).expect("room");
     lab.watch.take();
     let gate = lab.watch.hold("sync");
     let sync = || ok(fs.fsync(fh, Sync::Data));
@@ -97,7 +97,7 @@ fn a_sync_that_fails_fails_for_all_who_wait_for_it() {
     let driver = Driver::new(&lab);
     let fs = driver.fs();
     let fh = new_file(fs, ROOT, "file");
-    fs.fsyncdir(ROOT).expect("room");
+    fs.fsyncdir(fs.opendir(ROOT).expect("there")).expect("room");
     lab.watch.take();
     let gate = lab.watch.hold("sync");
     lab.watch.refuse_one("sync", libc::EIO, 0);

@@ -226,10 +226,10 @@ fn names_come_and_go_in_many_threads() {
         let stop = &stop;
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                fs.readdir(wardfs::fs::ROOT, 0, wardfs::fs::Detail::Names, &mut |_| {
-                    true
-                })
-                .expect("readable");
+                let fh = fs.opendir(wardfs::fs::ROOT).expect("there");
+                fs.readdir(fh, 0, wardfs::fs::Detail::Names, &mut |_| true)
+                    .expect("readable");
+                fs.releasedir(fh).expect("open");
             }
         });
         let makers: Vec<_> = (0..THREADS)
