@@ -60,6 +60,7 @@ exit_codes! {
     Damaged = 27, "The check found damage that is still there.";
     Unreadable = 28, "The check found no damage, but parts of the vault could not be read.";
     Paused = 29, "The rotation was stopped before its end, or goes on without this command.";
+    NamesUnderWay = 30, "The names of the vault are being encrypted anew; wardfs rotate --names finishes it.";
 }
 
 impl Exit {

@@ -60,6 +60,8 @@ impl Failure {
             VolumeError::HeaderDamaged(_) => Self::new(Exit::HeaderDamaged, format!("{dir}: {error}")).advise(
                 "Bring it back from a backup: wardfs header restore. Without a whole header no secret can open the vault.",
             ),
+            VolumeError::NamesUnderWay => Self::new(Exit::NamesUnderWay, format!("{dir}: {error}"))
+                .advise(format!("Nothing is lost; this finishes it: wardfs rotate --names {dir}")),
             VolumeError::Recovery(_) | VolumeError::Unrecovered(_) => {
                 Self::new(Exit::Failed, format!("{dir}: {error}"))
             }

@@ -1,6 +1,7 @@
 //! `wardfs rotate`: a new content key, and all content sealed with it: here, or by the daemon of a mount ([`online`]).
 
 mod kept;
+mod names;
 mod online;
 mod volume_key;
 
@@ -51,8 +52,8 @@ const NAP: Duration = Duration::from_millis(50);
 /// while it is used; this command watches, and Ctrl-C leaves the daemon at it. A rotation that was interrupted goes on
 /// when the command is given again, and one that a daemon has begun also by itself at the next mount.
 ///
-/// With --volume-key, the key of the volume itself is replaced instead, at once, while the vault is not mounted; the content
-/// stays as it is.
+/// With --names, names are encrypted anew instead, with link targets and attributes; with --volume-key, the key of the
+/// volume itself is replaced, at once, and nothing is encrypted anew. For both the vault must not be mounted.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -60,6 +61,7 @@ Examples:
   wardfs rotate /srv/scans --rate 50 --passphrase-file key
   wardfs rotate /srv/scans --json --keyfile key
   wardfs rotate /srv/scans --pause --keyfile key
+  wardfs rotate /srv/scans --names --passphrase-file key
   wardfs rotate /srv/scans --volume-key --keep 2=recovery.txt --drop 3
 
 Ends with 0 if nothing uses the old key any more, 27 or 28 if files were passed over because they
@@ -74,7 +76,7 @@ pub struct RotateArgs {
     rate: Option<u64>,
 
     /// Rotate a vault without a journal: a power cut meanwhile may damage files; with --volume-key, leave no key slot that
-    /// a person can open
+    /// a person can open; with --names, pass over what is damaged
     #[arg(long)]
     force: bool,
 
@@ -85,6 +87,10 @@ pub struct RotateArgs {
     /// Print progress, what was passed over, and at last the summary, each as one JSON object on a line of its own
     #[arg(long)]
     json: bool,
+
+    /// Encrypt names, link targets and attributes anew, with a new key of names, and leave the content
+    #[arg(long, conflicts_with = "rate")]
+    names: bool,
 
     #[command(flatten)]
     volume_key: VolumeKeyArgs,
@@ -97,13 +103,17 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     let closed = Closed::find(&args.vault)?;
     let vault = closed.vault.clone();
     // Held until the old keys are wiped, or kept.
+    let how = How {
+        force: args.force,
+        json: args.json,
+        verbosity,
+    };
+    if args.names {
+        let _lock = lock_unmounted(&vault)?;
+        return names::run(closed, &args.unlock, how);
+    }
     if args.volume_key.volume_key {
         let _lock = lock_unmounted(&vault)?;
-        let how = How {
-            force: args.force,
-            json: args.json,
-            verbosity,
-        };
         return volume_key::run(closed, &args.volume_key, &args.unlock, how);
     }
     let lock = lock(&vault)?;
@@ -123,6 +133,9 @@ pub fn run(args: &RotateArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
             .advise("With a backup at hand, say --force; or copy the files into a new vault."));
     }
     let mut session = closed.open_holding_signals(&args.unlock)?;
+    if session.unlocked.opened.keys.next_names().is_some() {
+        return Err(Failure::volume(&vault, &VolumeError::NamesUnderWay));
+    }
     // Each level of the tree needs some descriptors.
     if let Err(e) = raise_open_file_limit() {
         log::debug!("the limit of open files stays as it is: {e}");

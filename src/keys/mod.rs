@@ -7,6 +7,7 @@ pub mod kdf;
 pub mod kind;
 #[cfg(test)]
 mod lab;
+pub mod names;
 pub mod printed;
 pub mod rekey;
 pub mod rotation;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, OFlags, fsync, unlinkat};
 
-use crate::crypto::{NameKeys, rand};
+use crate::crypto::{VolumeKeys, rand};
 use crate::format::FormatError;
 use crate::format::volume::{MAGIC, MAX_HEADER_LEN, VolumeHeader};
 use crate::store::disk::{Atime, Disk};
@@ -61,7 +61,7 @@ fn read_all(file: File) -> io::Result<Vec<u8>> {
 }
 
 /// Whether the tree of the vault was made with these keys: whether they authenticate the id of its root directory.
-pub fn tree_belongs_to(vault: &Path, names: &NameKeys) -> io::Result<bool> {
+pub fn tree_belongs_to(vault: &Path, keys: &VolumeKeys) -> io::Result<bool> {
     let mut record = Vec::new();
     OpenOptions::new()
         .read(true)
@@ -69,7 +69,8 @@ pub fn tree_belongs_to(vault: &Path, names: &NameKeys) -> io::Result<bool> {
         .open(vault.join("~id"))?
         .take(4096)
         .read_to_end(&mut record)?;
-    Ok(names.parse_dir_record(&record).is_ok())
+    let mut all = std::iter::once(keys.names()).chain(keys.next_names());
+    Ok(all.any(|names| names.parse_dir_record(&record).is_ok()))
 }
 
 impl Locked {

@@ -25,6 +25,7 @@ mod path;
 mod range_lock;
 pub mod recovery;
 pub mod rekey;
+pub mod renaming;
 pub mod rotation;
 mod superblock;
 pub mod upkeep;

@@ -82,6 +82,8 @@ pub enum VolumeError {
     /// The secret is not the right one, or the header was changed.
     Unlock(UnlockError),
     InvalidChunkSize(u32),
+    /// Names are being sealed anew: some are under the old keys, and some under the new ones.
+    NamesUnderWay,
     /// The journal cannot be read.
     Recovery(Error),
     /// Files of the journal could not be read or written: the volume must not be written to before that is mended.
@@ -120,6 +122,9 @@ impl std::fmt::Display for VolumeError {
                 f,
                 "a chunk size of {size} bytes is not offered: use 4096, 8192, 16384, 32768 or 65536"
             ),
+            Self::NamesUnderWay => {
+                f.write_str("its names are being encrypted anew, which was interrupted")
+            }
             Self::Recovery(e) => write!(f, "the journal of the vault cannot be read: {e}"),
             Self::Unrecovered(report) => write!(
                 f,
@@ -217,6 +222,9 @@ impl<B: Backing> Volume<B> {
         access: Access,
         options: Options<'_>,
     ) -> std::result::Result<Self, VolumeError> {
+        if keys.next_names().is_some() {
+            return Err(VolumeError::NamesUnderWay);
+        }
         let fail = |e| VolumeError::io("open the volume", e);
         let log2_chunk = header.log2_chunk;
         let geometry = Geometry::new(log2_chunk).ok_or(VolumeError::InvalidChunkSize(

@@ -104,7 +104,7 @@ pub fn make_tree(root: &Path) {
 }
 
 /// What a program sees of one object.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     content: Vec<u8>,
     mode: u32,
@@ -115,6 +115,14 @@ pub struct Seen {
     /// It takes less than half of its size on the disk.
     has_holes: bool,
     note: Option<Vec<u8>>,
+}
+
+impl Seen {
+    /// What a copy of the vault shares with it.
+    pub fn comparable(mut self) -> Self {
+        self.ino = 0;
+        self
+    }
 }
 
 /// Whether times are to be compared.
@@ -137,8 +145,10 @@ pub fn see(root: &Path, times: Times) -> BTreeMap<PathBuf, Seen> {
             } else if meta.is_symlink() {
                 let target = fs::read_link(&path).expect("a link");
                 target.as_os_str().as_bytes().to_vec()
-            } else {
+            } else if meta.is_file() {
                 fs::read(&path).expect("readable")
+            } else {
+                Vec::new()
             };
             let mut note = [0; 64];
             let note = rustix::fs::lgetxattr(&path, "user.note", &mut note[..])
@@ -158,6 +168,15 @@ pub fn see(root: &Path, times: Times) -> BTreeMap<PathBuf, Seen> {
         }
     }
     all
+}
+
+/// Without the inode numbers of symbolic links, which cannot be written anew.
+pub fn without_link_numbers(mut seen: BTreeMap<PathBuf, Seen>) -> BTreeMap<PathBuf, Seen> {
+    let links = seen
+        .values_mut()
+        .filter(|s| s.mode & libc::S_IFMT == libc::S_IFLNK);
+    links.for_each(|link| link.ino = 0);
+    seen
 }
 
 /// The epochs in the keyring, and all that the nonces of chunks tell.

@@ -8,6 +8,7 @@ mod damage;
 mod killed;
 mod lab;
 mod moves;
+mod names;
 mod online;
 mod refused;
 mod trouble;

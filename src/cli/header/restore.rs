@@ -70,7 +70,11 @@ pub fn run(args: &RestoreArgs, verbosity: Verbosity) -> Result<(), Failure> {
         .for_header(restored.clone());
     let unlocked = unlocker.open()?;
     if !belongs(&vault, &unlocked, current.is_some())? {
-        return Err(other_vault(args, &restored));
+        return Err(match &current {
+            // The same vault, as the comparison above has shown.
+            Some(_) => names_rotated(args),
+            None => other_vault(args, &restored),
+        });
     }
     if let Some(current) = &current {
         check_epochs(args, current, &unlocked)?;
@@ -122,7 +126,7 @@ fn enforce(policy: &Policy, restored: &VolumeHeader) -> Result<(), Failure> {
 
 /// Whether the key in the restored header is the one that the tree was made with.
 fn belongs(vault: &Path, unlocked: &Unlocked, same_uuid: bool) -> Result<bool, Failure> {
-    match tree_belongs_to(vault, unlocked.opened.keys.names()) {
+    match tree_belongs_to(vault, &unlocked.opened.keys) {
         Ok(belongs) => Ok(belongs),
         // A vault without its root's id has it in another place; then the uuid has to do.
         Err(_) if same_uuid => Ok(true),
@@ -131,6 +135,15 @@ fn belongs(vault: &Path, unlocked: &Unlocked, same_uuid: bool) -> Result<bool, F
             &e,
         )),
     }
+}
+
+fn names_rotated(args: &RestoreArgs) -> Failure {
+    let message = format!(
+        "{} is a header of this vault from before its names were encrypted anew (wardfs rotate --names), and cannot read them",
+        args.file.display()
+    );
+    Failure::new(Exit::OtherVault, message)
+        .advise("A backup of the header from after that is needed.")
 }
 
 fn other_vault(args: &RestoreArgs, restored: &VolumeHeader) -> Failure {

@@ -30,7 +30,7 @@ use crate::store::{Disk, Volume};
 #[command(next_help_heading = "Another volume key")]
 pub struct VolumeKeyArgs {
     /// Replace the key of the volume itself, and drop every key slot whose secret is not given
-    #[arg(long, conflicts_with = "rate")]
+    #[arg(long, conflicts_with_all = ["rate", "names"])]
     pub volume_key: bool,
     /// Keep key slot ID, whose secret is in FILE: a passphrase, a key file, a recovery key or a share, as its kind wants it;
     /// said once for each file, a passphrase before the key files that belong to it
@@ -73,6 +73,9 @@ pub fn run(
         policy,
         unlocked,
     } = session;
+    if unlocked.opened.keys.next_names().is_some() {
+        return Err(Failure::volume(&vault, &VolumeError::NamesUnderWay));
+    }
     // Opening it may have left a note in the header.
     let locked = Locked::open(&vault).map_err(|e| Failure::volume(&vault, &e))?;
     check_ids(args, &unlocked, locked.header().slots.as_slice())?;
@@ -199,7 +202,7 @@ fn confirm(dropped: &[Dropped<'_>], how: How) -> Result<(), Failure> {
 }
 
 /// Puts the volume in order and closes it: nothing may be left in the journal, which the new key cannot read.
-fn settle(
+pub(super) fn settle(
     vault: &Path,
     locked: &Locked,
     keys: VolumeKeys,
@@ -278,7 +281,7 @@ fn tell(
     ))?;
     warn(format!(
         "copies of the header from before still open with the old secrets, and hold the content keys of today: \
-         'wardfs rotate {shown}' replaces those; destroy the copies and make a new one: wardfs header backup"
+         'wardfs rotate {shown}' replaces those, and 'wardfs rotate --names {shown}' that of names; destroy the copies and make a new one: wardfs header backup"
     ));
     Ok(Exit::Success)
 }

@@ -1,0 +1,261 @@
+//! `wardfs rotate --names`: everything that is sealed under the keys of names, sealed anew.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::volume_key::{How, settle};
+use crate::cli::args::Verbosity;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, warn};
+use crate::cli::finding;
+use crate::cli::key::session::{Closed, Session};
+use crate::cli::output::print;
+use crate::cli::progress::Progress;
+use crate::cli::unlock::{UnlockArgs, Unlocked};
+use crate::crypto::VolumeKeys;
+use crate::keys::names;
+use crate::store::Disk;
+use crate::store::check::finding::Finding;
+use crate::store::check::tally::Tally;
+use crate::store::disk::Atime;
+use crate::store::renaming::{self, Outcome, Pass, Watch};
+use crate::store::volume::{Locked, VolumeError};
+use crate::sys::daemon::raise_open_file_limit;
+use crate::sys::signals::{self, SignalFd};
+
+/// Between two lines of progress in JSON.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// The vault is locked by the caller until this returns.
+pub fn run(closed: Closed, unlock: &UnlockArgs, how: How) -> Result<Exit, Failure> {
+    let Session {
+        vault,
+        shown,
+        unlocked,
+        ..
+    } = closed.open_holding_signals(unlock)?;
+    if let Err(e) = raise_open_file_limit() {
+        log::debug!("the limit of open files stays as it is: {e}");
+    }
+    let (_blocked, stop) =
+        signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+    let report = Report {
+        progress: Progress::new(how.verbosity != Verbosity::Quiet && !how.json),
+        how,
+        stop: &stop,
+        stopped: Cell::new(false),
+        begun: Instant::now(),
+        names: Cell::new(0),
+        told: Cell::new(None),
+        failure: RefCell::default(),
+    };
+    let work = Work {
+        vault: &vault,
+        shown: &shown,
+        report: &report,
+    };
+    let done = work.go(unlocked);
+    // A signal that came too late for the walk must not end the process before it has said how it ended.
+    while matches!(stop.is_pending(), Ok(true)) && stop.wait().is_ok() {}
+    done
+}
+
+struct Work<'a> {
+    vault: &'a std::path::Path,
+    shown: &'a str,
+    report: &'a Report<'a>,
+}
+
+impl Work<'_> {
+    fn go(&self, unlocked: Unlocked) -> Result<Exit, Failure> {
+        let failed = |e| Failure::volume(self.vault, &e);
+        let (opened, how) = (unlocked.opened, self.report.how);
+        // Opening it may have left a note in the header.
+        let mut locked = Locked::open(self.vault).map_err(failed)?;
+        if opened.keys.next_names().is_none() {
+            let keys = settle(self.vault, &locked, opened.keys, how)?;
+            let seen = self.walk(&keys, Pass::Look)?;
+            if seen.stopped {
+                return self.end(seen, false);
+            }
+            if seen.unreadable > 0 || (seen.damaged > 0 && !how.force) {
+                return self.refuse(seen);
+            }
+        }
+        let key = &opened.key;
+        let begun = locked.update(self.vault, key, |header| {
+            names::begin(header, key).map_err(VolumeError::Unlock)
+        });
+        let begun = begun.map_err(failed)?;
+        self.report.begun(begun.resumed)?;
+        let walked = self.walk(&begun.keys, Pass::Seal)?;
+        let lost_only = walked.damaged == 0 || how.force;
+        let complete = !walked.stopped && walked.unreadable == 0 && lost_only;
+        if complete {
+            let finish = locked.update(self.vault, key, |header| {
+                names::finish(header, key).map_err(VolumeError::Unlock)
+            });
+            finish.map_err(failed)?;
+        }
+        self.end(walked, complete)
+    }
+
+    fn walk(&self, keys: &VolumeKeys, pass: Pass) -> Result<Outcome, Failure> {
+        let interrupted = |e: std::io::Error| {
+            let message = format!(
+                "the rotation of the names of {} was interrupted: {e}",
+                self.vault.display()
+            );
+            Failure::new(Exit::Failed, message).advise(
+                "Nothing is lost. When the cause is mended, wardfs rotate --names goes on; the vault cannot be mounted before.",
+            )
+        };
+        let disk = Disk::open(self.vault, Atime::Keep).map_err(interrupted)?;
+        self.report.names.set(0);
+        let progress = &self.report.progress;
+        let tally = Tally::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| progress.run(&tally));
+            let walked = renaming::run(&disk, keys, pass, self.report);
+            if pass == Pass::Seal {
+                progress.end();
+            }
+            walked
+        })
+        .map_err(interrupted)
+    }
+
+    /// Nothing was changed yet.
+    fn refuse(&self, seen: Outcome) -> Result<Exit, Failure> {
+        let exit = match seen.damaged {
+            0 => Exit::Unreadable,
+            _ => Exit::Damaged,
+        };
+        let message = format!(
+            "the names of {} are left as they are: {} could not be opened",
+            self.vault.display(),
+            seen.damaged + seen.unreadable
+        );
+        Err(Failure::new(exit, message).advise(
+            "Mend or remove what was named (wardfs check --repair); --force passes over what is damaged.",
+        ))
+    }
+
+    fn end(&self, walked: Outcome, finished: bool) -> Result<Exit, Failure> {
+        if let Some(e) = self.report.failure.borrow_mut().take() {
+            return Err(e);
+        }
+        let (exit, result) = if walked.damaged > 0 {
+            (Exit::Damaged, "damaged")
+        } else if walked.unreadable > 0 {
+            (Exit::Unreadable, "unreadable")
+        } else if walked.stopped {
+            (Exit::Paused, "paused")
+        } else {
+            (Exit::Success, "complete")
+        };
+        let (how, shown) = (self.report.how, self.shown);
+        let took = self.report.begun.elapsed().as_secs_f64();
+        if how.json {
+            let line = json!({
+                "summary": result,
+                "stopped": walked.stopped,
+                "names": walked.names,
+                "reencrypted_names": walked.resealed,
+                "passed_over": walked.damaged + walked.unreadable,
+                "old_keys_destroyed": u8::from(finished),
+                "seconds": took,
+            });
+            return print(&format!("{line}\n")).map(|()| exit);
+        }
+        if how.verbosity == Verbosity::Quiet {
+            return Ok(exit);
+        }
+        let done = format!("{} names encrypted anew, in {took:.1} s", walked.resealed);
+        print(&if finished {
+            format!("Rotated the names of {shown}: {done}; the old key of names is destroyed.\n")
+        } else if walked.stopped {
+            format!("Stopped: {done}; 'wardfs rotate --names {shown}' goes on.\n")
+        } else {
+            format!("{done}.\nThe old key of names is kept, for what was passed over.\n")
+        })?;
+        if finished {
+            warn(
+                "backups of the header from before cannot read the names any more; make a new one: wardfs header backup",
+            );
+        } else if !walked.stopped {
+            warn(format!(
+                "the vault cannot be mounted before 'wardfs rotate --names {shown}' has gone through; --force passes over \
+                 what is damaged"
+            ));
+        }
+        Ok(exit)
+    }
+}
+
+/// Prints what happens.
+struct Report<'a> {
+    progress: Progress,
+    how: How,
+    stop: &'a SignalFd,
+    stopped: Cell<bool>,
+    begun: Instant,
+    names: Cell<u64>,
+    /// When progress was told last, in JSON.
+    told: Cell<Option<Instant>>,
+    /// Of printing.
+    failure: RefCell<Option<Failure>>,
+}
+
+impl Watch for Report<'_> {
+    fn advanced(&self, names: u64) {
+        self.names.set(self.names.get() + names);
+        let names = self.names.get();
+        if self.progress.is_shown() {
+            self.progress.tell_before(format!("{names} names"));
+        }
+        let now = Instant::now();
+        if self.how.json && self.told.get().is_none_or(|at| now - at >= EVERY) {
+            self.told.set(Some(now));
+            let line = json!({ "progress": { "names": names } });
+            self.print(&format!("{line}\n"));
+        }
+    }
+
+    fn passed_over(&self, found: Finding) {
+        self.print(&match self.how.json {
+            true => format!("{}\n", finding::json(&found)),
+            false => finding::text(&found),
+        });
+    }
+
+    fn is_stopped(&self) -> bool {
+        if !self.stopped.get() && matches!(self.stop.is_pending(), Ok(true)) {
+            self.stopped.set(true);
+        }
+        self.stopped.get()
+    }
+}
+
+impl Report<'_> {
+    fn print(&self, text: &str) {
+        if let Err(e) = self.progress.above(|| print(text)) {
+            self.failure.borrow_mut().get_or_insert(e);
+        }
+    }
+
+    fn begun(&self, resumed: bool) -> Result<(), Failure> {
+        if self.how.json {
+            let line = json!({ "rotation": { "names": true, "resumed": resumed } });
+            return print(&format!("{line}\n"));
+        }
+        match resumed && self.how.verbosity != Verbosity::Quiet {
+            true => print(
+                "The names are being encrypted anew since an earlier run; it is finished, and no other is begun.\n",
+            ),
+            false => Ok(()),
+        }
+    }
+}
