@@ -166,6 +166,8 @@ class Round:
         self.system.abort()
         while self.hands:
             self.hands.pop().end()
+        # What a writer was at when the mount went away it may have done in the directory below.
+        self.system.tidy()
 
     def look(self):
         logs = [Records(self.log(hand), self.until) for hand in range(self.workload.hands)]

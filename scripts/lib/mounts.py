@@ -73,6 +73,9 @@ class System:
     def abort(self):
         """Ends all requests that are under way."""
 
+    def tidy(self):
+        """Removes what was put into the mount point when nothing was mounted there."""
+
     def die(self):
         """kill -9 of the daemon, and what is left of its mount taken away."""
 
@@ -211,6 +214,12 @@ class Mounted(System):
             return
         force = ["umount", "-f", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
         subprocess.run([*force, self.root], stderr=subprocess.DEVNULL, check=False)
+
+    def tidy(self):
+        if str(self.root) in mounts_below(self.home):
+            return
+        for left in self.root.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
 
     def detach(self):
         """Something may still look at the mount for a moment (a file manager, an indexer): a few tries."""
