@@ -72,6 +72,44 @@ fn the_cost_of_every_derivation_is_at_least_that_of_the_policy() {
 }
 
 #[test]
+fn a_slot_that_the_policy_forbids_does_not_get_the_next_volume_key() {
+    with_policy(
+        "a_slot_that_the_policy_forbids_does_not_get_the_next_volume_key",
+        || {
+            let vault = Vault::new();
+            let (slot, cheap) = add_passphrase(&vault, "cheap");
+            let cost = [
+                "--kdf-memory",
+                "16M",
+                "--kdf-time",
+                "1",
+                "--kdf-parallel",
+                "1",
+                "--force",
+            ];
+            run(key(&vault, "upgrade").args(cost)).ok();
+            etc("policy.toml", "min-kdf-memory = '16M'\n");
+            let replace = |keep: &[String]| {
+                let mut command = wardfs();
+                command.arg("rotate").arg(vault.path()).arg("--volume-key");
+                command
+                    .arg("--passphrase-file")
+                    .arg(vault.passphrase_file());
+                run(command.args(keep))
+            };
+            let header = || std::fs::read(vault.path().join("~wardfs/volume")).expect("readable");
+            let before = header();
+            let keep = format!("{slot}={}", cheap.display());
+            replace(&["--keep".into(), keep])
+                .refused(POLICY, &["rule min-kdf-memory", "key slot 1"]);
+            assert_eq!(header(), before);
+            replace(&["--drop".into(), slot.to_string()]).ok();
+            vault.mount().umount();
+        },
+    );
+}
+
+#[test]
 fn ciphers_and_kinds_that_are_not_allowed_are_refused() {
     with_policy("ciphers_and_kinds_that_are_not_allowed_are_refused", || {
         let vault = Vault::with(&["--cipher", "xaes-256-gcm"]);

@@ -1,6 +1,8 @@
 //! Slots are added, listed, changed and removed, also while the vault is mounted.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use crate::common::terminal::Terminal;
 use crate::common::{Mount, PASSPHRASE, Vault, run, wardfs};
@@ -126,6 +128,60 @@ fn all_of_it_works_while_the_vault_is_mounted() {
         "content"
     );
     mount.umount();
+}
+
+#[test]
+fn secrets_are_changed_and_the_header_is_looked_after_while_the_vault_is_mounted() {
+    let vault = Vault::new();
+    let mount = vault.mount();
+    fs::write(mount.join("file"), "content").expect("written");
+    let secret = |name: &str| vault.dir().file(name, name);
+    let unlocked_by = |mut command: Command, secret: &Path| {
+        command.arg("--passphrase-file").arg(secret);
+        command
+    };
+    let (second, third) = (secret("second"), secret("third"));
+    run(key(&vault, "change")
+        .args(CHEAP)
+        .arg("--new-passphrase-file")
+        .arg(&second))
+    .ok();
+    let mut passwd = wardfs();
+    passwd.arg("passwd").arg(vault.path()).args(CHEAP);
+    passwd.arg("--new-passphrase-file").arg(&third);
+    run(&mut unlocked_by(passwd, &second)).ok();
+    let mut upgrade = unlocked_by(bare(&vault, ["key", "upgrade"]), &third);
+    let cost = [
+        "--kdf-memory",
+        "16M",
+        "--kdf-time",
+        "1",
+        "--kdf-parallel",
+        "1",
+        "--force",
+    ];
+    run(upgrade.args(cost)).ok();
+    assert_eq!(list(&vault)["slots"][0]["kdf"]["memory_kib"], 16384);
+    opens(
+        &vault,
+        0,
+        &["--passphrase-file".as_ref(), third.as_os_str()],
+    );
+    let backup = vault.dir().join("header");
+    run(bare(&vault, ["header", "backup"]).arg(&backup)).ok();
+    run(&mut unlocked_by(bare(&vault, ["header", "verify"]), &third)).ok();
+    let content = || fs::read_to_string(mount.join("file")).expect("readable");
+    assert_eq!(content(), "content");
+    fs::write(mount.join("file"), "more").expect("the mount goes on");
+    assert_eq!(content(), "more");
+    mount.umount();
+    for old in [vault.passphrase_file(), second] {
+        run(&mut unlocked_by(bare(&vault, ["key", "test"]), &old)).refused(6, &[]);
+    }
+    let mut again = wardfs();
+    again.arg("mount").arg(vault.path()).arg(vault.mountpoint());
+    run(&mut unlocked_by(again, &third)).ok();
+    Mount::adopt(&vault, vault.mountpoint()).umount();
 }
 
 #[test]
