@@ -87,13 +87,10 @@ impl<B: Backing> Fs<B> {
             done?;
         }
         if (set.mode, set.uid, set.gid) != (None, None, None) {
+            let changed = self.set_permissions(ino, set);
+            // Afterwards: a sync or checkpoint that is made meanwhile may not have seen it.
             self.note_attributes(ino)?;
-        }
-        if let Some(mode) = set.mode {
-            self.on_object(ino, |target| backing.chmod(target, mode & 0o7777))?;
-        }
-        if set.uid.is_some() || set.gid.is_some() {
-            self.on_object(ino, |target| backing.chown(target, set.uid, set.gid))?;
+            changed?;
         }
         if (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep) {
             match self.files.get(ino)? {
@@ -109,6 +106,17 @@ impl<B: Backing> Fs<B> {
             }
         }
         self.getattr(ino)
+    }
+
+    fn set_permissions(&self, ino: u64, set: &SetAttr) -> Result<()> {
+        let backing = self.volume.backing();
+        if let Some(mode) = set.mode {
+            self.on_object(ino, |target| backing.chmod(target, mode & 0o7777))?;
+        }
+        if set.uid.is_some() || set.gid.is_some() {
+            self.on_object(ino, |target| backing.chown(target, set.uid, set.gid))?;
+        }
+        Ok(())
     }
 
     /// Sets the size of an open file. Its modification time moves on even if it had that size, as ftruncate(2) has it.

@@ -3,10 +3,10 @@
 use std::sync::mpsc::channel;
 use std::thread::{Scope, ScopedJoinHandle};
 
-use wardfs::fs::{Existing, Fh, Fs, ROOT};
+use wardfs::fs::{Existing, Fh, Fs, ROOT, SetAttr};
 use wardfs::store::backing::Sync;
 
-use crate::driver::{CALLER, Driver, KINDS, Path, new_mode, ok};
+use crate::driver::{CALLER, Driver, KEEP, KINDS, Path, new_mode, ok};
 use crate::lab::Lab;
 use crate::watched::{Gate, Watched};
 
@@ -154,6 +154,32 @@ fn a_checkpoint_does_not_flush_the_journal_beside_another_flush() {
         || ok(fs.checkpoint()),
     );
     assert_eq!(answers, (Err(libc::EIO), Err(libc::EIO)));
+}
+
+#[test]
+fn a_mode_that_is_changed_beside_a_sync_is_synced_by_the_next_one() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let fs = driver.fs();
+    let fh = new_file(fs, ROOT, "file");
+    fs.fsync(fh, Sync::All).expect("room");
+    let ino = fs.lookup(ROOT, b"file").expect("searchable");
+    let ino = ino.expect("there").attr.ino;
+    let set = SetAttr {
+        mode: Some(0o640),
+        ..KEEP
+    };
+    let gate = lab.watch.hold("chmod");
+    std::thread::scope(|scope| {
+        let changing = scope.spawn(|| fs.setattr(CALLER, ino, &set).map(drop));
+        gate.wait_for_one();
+        fs.fsync(fh, Sync::All).expect("room");
+        gate.open();
+        changing.join().expect("no panic").expect("allowed");
+    });
+    lab.watch.take();
+    fs.fsync(fh, Sync::All).expect("room");
+    assert_eq!(lab.watch.take(), "sync*1");
 }
 
 #[test]
