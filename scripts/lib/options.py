@@ -1,6 +1,8 @@
-"""Kinds of numbers on the command lines of the scripts."""
+"""Kinds of numbers and lists on the command lines of the scripts."""
 
 import argparse
+
+from mounts import Unusable
 
 
 def count(text):
@@ -18,3 +20,11 @@ def positive(text):
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+
+
+def chosen(text, known, what):
+    names = list(known) if text is None else text.split(",")
+    for name in names:
+        if name not in known:
+            raise Unusable(f"there is no {what} '{name}'; there are {', '.join(known)}")
+    return names
