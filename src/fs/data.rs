@@ -92,6 +92,7 @@ impl<B: Backing> Fs<B> {
     /// Writes what the kernel had in its cache. The modification time is then the one it tells, before or after.
     pub fn write_cached(&self, fh: Fh, off: u64, data: &[u8]) -> Result<()> {
         let file = self.file(fh)?;
+        self.admit()?;
         let change = self.covered_change(&file)?;
         file.data.write(&change, off, data)?;
         drop(change);
@@ -101,6 +102,7 @@ impl<B: Backing> Fs<B> {
     }
 
     fn write_to(&self, file: &OpenFile<B>, off: u64, data: &[u8]) -> Result<()> {
+        self.admit()?;
         let change = self.covered_change(file)?;
         if file.data.write(&change, off, data)? == Route::Journal {
             // The backing file has not been touched yet, but it is to look so.

@@ -160,6 +160,17 @@ impl<B: Backing> Fs<B> {
         }
     }
 
+    /// Called before a change that goes into the journal, while none is held: where the journal and the memory are used up
+    /// and cannot be emptied, nothing more is taken that would have no place.
+    pub(super) fn admit(&self) -> Result<()> {
+        match self.volume.journal() {
+            Some(journal) if journal.fill() == Fill::All || journal.is_overlay_full() => {
+                self.try_relieve()
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Called after a write: a journal that fills, or the memory for what is to be applied, is emptied. As long as there is
     /// room the writer does not wait for it.
     pub(super) fn after_write(&self) {

@@ -86,7 +86,8 @@ pub fn snapshot(vault: &Vault) -> BTreeMap<PathBuf, (Vec<u8>, u32, i64)> {
     let mut seen = BTreeMap::new();
     walk(&root, &mut |path, meta| {
         let inside = path.strip_prefix(&root).expect("below it").to_owned();
-        let volatile = ["~wardfs/lock", "~wardfs/journal/superblock"];
+        // The last one has the seconds at which slots were used.
+        let volatile = ["~wardfs/lock", "~wardfs/journal/superblock", "~wardfs/used"];
         if volatile.iter().any(|v| inside == Path::new(v)) {
             return;
         }

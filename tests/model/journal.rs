@@ -279,6 +279,79 @@ fn images_in_memory_are_bounded() {
 }
 
 #[test]
+fn images_of_many_writers_are_bounded_and_so_is_the_journal() {
+    const THREADS: u64 = 4;
+    const PIECE: usize = 1 << 20;
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let fs = driver.fs();
+    // A bell that nobody serves.
+    let (bell, _heard) = std::sync::mpsc::sync_channel(1);
+    fs.attend(bell);
+    let files: Vec<_> = (0..THREADS)
+        .map(|i| {
+            let (_, fh) = driver.create(&path(&format!("file{i}"))).expect("free");
+            for at in 0..30 {
+                fs.write(fh, at << 20, &vec![1; PIECE]).expect("room");
+            }
+            fs.fsync(fh, Sync::All).expect("room");
+            fh
+        })
+        .collect();
+    let bound = (64 << 20) + THREADS * (PIECE as u64 + 8192);
+    std::thread::scope(|scope| {
+        for fh in &files {
+            scope.spawn(|| {
+                for at in 0..90 {
+                    fs.write(*fh, (at % 30) << 20, &vec![2; PIECE])
+                        .expect("room");
+                    let journal = fs.volume().journal().expect("full");
+                    assert!(journal.overlay_bytes() <= bound, "after {at} MiB");
+                }
+            });
+        }
+    });
+    for name in ["0", "1"] {
+        let segment = lab.vault().join("~wardfs/journal").join(name);
+        let len = std::fs::metadata(segment).expect("there").len();
+        let bound = (32 << 20) + THREADS * 2 * PIECE as u64;
+        assert!(len <= bound, "segment {name} has {len} bytes");
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_emptied_takes_no_more_than_it_has_room_for() {
+    const PIECE: usize = 1 << 20;
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let fs = driver.fs();
+    let (_, fh) = driver.create(&path("file")).expect("free");
+    for at in 0..8 {
+        fs.write(fh, at << 20, &vec![1; PIECE]).expect("room");
+    }
+    fs.fsync(fh, Sync::All).expect("room");
+    // Nothing becomes durable in its place.
+    lab.watch.refuse("sync_all", libc::EIO);
+    let write = |round: u8| ok(fs.write(fh, u64::from(round % 8) << 20, &vec![round; PIECE]));
+    let taken = (2..200).take_while(|round| write(*round) == Ok(())).count() as u8;
+    assert!((2..60).contains(&taken), "{taken} MiB were taken");
+    assert_eq!(write(0), Err(libc::EIO));
+    let journal = fs.volume().journal().expect("full");
+    assert!(journal.overlay_bytes() <= 64 << 20);
+    // What was taken is there, and the rest goes on when the disk does.
+    lab.watch.refuse_nothing();
+    let mut seen = vec![0; PIECE];
+    for round in (taken + 2).saturating_sub(8).max(2)..taken + 2 {
+        let got = fs.read(fh, u64::from(round % 8) << 20, &mut seen);
+        assert_eq!(got.expect("readable"), PIECE);
+        assert!(seen.iter().all(|byte| *byte == round), "round {round}");
+    }
+    for round in 0..80 {
+        assert_eq!(write(round), Ok(()));
+    }
+}
+
+#[test]
 fn without_a_journal_everything_is_written_in_place() {
     let lab = Lab::without_journal(KINDS[0].0, KINDS[0].1);
     let driver = Driver::new(&lab);
