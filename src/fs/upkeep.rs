@@ -1,5 +1,6 @@
 //! What a mounted volume does besides answering: committing the journal, applying it, and beginning a new turn.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +21,8 @@ const ROOM: u64 = 256 << 20;
 #[derive(Debug, Default)]
 pub struct Checkpoints {
     pending: Mutex<Option<Ended>>,
+    /// The last one that was due has failed.
+    stuck: AtomicBool,
     /// Rings for the thread that makes them, if there is one. A leaf lock.
     bell: Mutex<Option<SyncSender<()>>>,
 }
@@ -163,6 +166,10 @@ impl<B: Backing> Fs<B> {
     /// Called before a change that goes into the journal, while none is held: where the journal and the memory are used up
     /// and cannot be emptied, nothing more is taken that would have no place.
     pub(super) fn admit(&self) -> Result<()> {
+        // As long as all goes well nobody waits here for those who append.
+        if !self.checkpoints.stuck.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         match self.volume.journal() {
             Some(journal) if journal.fill() == Fill::All || journal.is_overlay_full() => {
                 self.try_relieve()
@@ -200,6 +207,14 @@ impl<B: Backing> Fs<B> {
 
     /// The same for who can wait until it succeeds.
     pub(super) fn try_relieve(&self) -> Result<()> {
+        let done = self.empty_what_fills();
+        self.checkpoints
+            .stuck
+            .store(done.is_err(), Ordering::Relaxed);
+        done
+    }
+
+    fn empty_what_fills(&self) -> Result<()> {
         let Some(journal) = self.volume.journal() else {
             return Ok(());
         };

@@ -9,6 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::common::{Ran, TempDir, Vault, run, wardfs};
 
 pub const CHEAP: [&str; 7] = crate::common::CHEAP_KDF;
+/// Twice as dear, and still below what is accepted without `--force`.
+pub const DEARER: [&str; 7] = [
+    "--kdf-memory",
+    "16M",
+    "--kdf-time",
+    "1",
+    "--kdf-parallel",
+    "1",
+    "--force",
+];
 
 /// `wardfs FIRST SECOND VAULT`, without a secret.
 pub fn bare(vault: &Vault, verb: [&str; 2]) -> Command {

@@ -56,16 +56,7 @@ fn the_cost_of_every_derivation_is_at_least_that_of_the_policy() {
             let info = run(wardfs().arg("info").arg("--json").arg(vault.path()));
             assert_eq!(info.code, Some(POLICY), "{info:?}");
             assert!(info.stdout.contains("rule min-kdf-memory"), "{info:?}");
-            let cost = [
-                "--kdf-memory",
-                "16M",
-                "--kdf-time",
-                "1",
-                "--kdf-parallel",
-                "1",
-                "--force",
-            ];
-            run(key(&vault, "upgrade").args(cost)).ok();
+            run(key(&vault, "upgrade").args(DEARER)).ok();
             vault.mount().umount();
         },
     );
@@ -78,16 +69,7 @@ fn a_slot_that_the_policy_forbids_does_not_get_the_next_volume_key() {
         || {
             let vault = Vault::new();
             let (slot, cheap) = add_passphrase(&vault, "cheap");
-            let cost = [
-                "--kdf-memory",
-                "16M",
-                "--kdf-time",
-                "1",
-                "--kdf-parallel",
-                "1",
-                "--force",
-            ];
-            run(key(&vault, "upgrade").args(cost)).ok();
+            run(key(&vault, "upgrade").args(DEARER)).ok();
             etc("policy.toml", "min-kdf-memory = '16M'\n");
             let replace = |keep: &[String]| {
                 let mut command = wardfs();

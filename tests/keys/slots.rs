@@ -151,16 +151,7 @@ fn secrets_are_changed_and_the_header_is_looked_after_while_the_vault_is_mounted
     passwd.arg("--new-passphrase-file").arg(&third);
     run(&mut unlocked_by(passwd, &second)).ok();
     let mut upgrade = unlocked_by(bare(&vault, ["key", "upgrade"]), &third);
-    let cost = [
-        "--kdf-memory",
-        "16M",
-        "--kdf-time",
-        "1",
-        "--kdf-parallel",
-        "1",
-        "--force",
-    ];
-    run(upgrade.args(cost)).ok();
+    run(upgrade.args(DEARER)).ok();
     assert_eq!(list(&vault)["slots"][0]["kdf"]["memory_kib"], 16384);
     opens(
         &vault,
