@@ -78,7 +78,6 @@ impl<B: Backing> Fs<B> {
 
     pub fn setattr(&self, caller: Caller, ino: u64, set: &SetAttr) -> Result<Attr> {
         self.volume.check_writable()?;
-        let backing = self.volume.backing();
         if let Some(size) = set.size {
             let file = self.enter_file(ino, OpenFor::ReadWrite)?;
             let done = self.resize(&file, size);
@@ -93,17 +92,13 @@ impl<B: Backing> Fs<B> {
             changed?;
         }
         if (set.atime, set.mtime) != (SetTime::Keep, SetTime::Keep) {
-            match self.files.get(ino)? {
-                Some(file) => {
-                    // What completes the file comes before its times.
-                    file.data.settle(&self.change_of(ino))?;
-                    file.note_mtime(set.mtime);
-                    file.data.set_times(&self.volume, set.atime, set.mtime)?;
-                }
-                None => self.on_object(ino, |target| {
-                    backing.set_times(target, set.atime, set.mtime)
-                })?,
+            let changed = self.set_times(ino, set);
+            // Who sets times sets both, as a rule. A time of change alone is the kernel's, which follows each write to
+            // its cache: no sync of content is to wait for that.
+            if set.atime != SetTime::Keep {
+                self.note_attributes(ino)?;
             }
+            changed?;
         }
         self.getattr(ino)
     }
@@ -117,6 +112,17 @@ impl<B: Backing> Fs<B> {
             self.on_object(ino, |target| backing.chown(target, set.uid, set.gid))?;
         }
         Ok(())
+    }
+
+    fn set_times(&self, ino: u64, set: &SetAttr) -> Result<()> {
+        let Some(file) = self.files.get(ino)? else {
+            let backing = self.volume.backing();
+            return self.on_object(ino, |t| backing.set_times(t, set.atime, set.mtime));
+        };
+        // What completes the file comes before its times.
+        file.data.settle(&self.change_of(ino))?;
+        file.note_mtime(set.mtime);
+        Ok(file.data.set_times(&self.volume, set.atime, set.mtime)?)
     }
 
     /// Sets the size of an open file. Its modification time moves on even if it had that size, as ftruncate(2) has it.

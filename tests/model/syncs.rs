@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use wardfs::fs::{Existing, Fh, Fs, ROOT, SetAttr};
-use wardfs::store::backing::Sync;
+use wardfs::store::backing::{SetTime, Sync};
 
 use crate::driver::{CALLER, Driver, KEEP, KINDS, Path, new_mode, ok};
 use crate::lab::Lab;
@@ -180,6 +180,32 @@ fn a_mode_that_is_changed_beside_a_sync_is_synced_by_the_next_one() {
     lab.watch.take();
     fs.fsync(fh, Sync::All).expect("room");
     assert_eq!(lab.watch.take(), "sync*1");
+}
+
+/// A sync of content after a write to the kernel's cache, which sets the time of change, has nothing else to wait for.
+#[test]
+fn times_that_a_user_sets_are_synced_and_those_that_the_kernel_sets_are_not() {
+    let lab = lab();
+    let driver = Driver::new(&lab);
+    let fs = driver.fs();
+    let fh = new_file(fs, ROOT, "file");
+    fs.fsync(fh, Sync::All).expect("room");
+    let ino = fs.lookup(ROOT, b"file").expect("searchable");
+    let ino = ino.expect("there").attr.ino;
+    let by_kernel = SetAttr {
+        mtime: SetTime::Now,
+        ..KEEP
+    };
+    let by_user = SetAttr {
+        atime: SetTime::Now,
+        ..by_kernel
+    };
+    for (set, syncs) in [(by_kernel, ""), (by_user, "sync*1")] {
+        fs.setattr(CALLER, ino, &set).expect("allowed");
+        lab.watch.take();
+        fs.fsync(fh, Sync::All).expect("room");
+        assert_eq!(lab.watch.take(), syncs);
+    }
 }
 
 #[test]
