@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,7 +14,7 @@ use crate::common::TempDir;
 use crate::fixture::{PLAIN, Place, assert_content, bytes};
 
 /// By the numbers in `linux/fuse.h`.
-const NAMES: [(u32, &str); 15] = [
+const NAMES: [(u32, &str); 16] = [
     (1, "lookup"),
     (3, "getattr"),
     (9, "mkdir"),
@@ -24,6 +24,7 @@ const NAMES: [(u32, &str); 15] = [
     (14, "open"),
     (15, "read"),
     (16, "write"),
+    (20, "fsync"),
     (22, "getxattr"),
     (27, "opendir"),
     (28, "readdir"),
@@ -136,6 +137,43 @@ fn a_small_file_is_read_without_a_read() {
         assert_content(&place.join("file"), &bytes(1, 5000));
     });
     assert_eq!(counted, "lookup*1 open*1");
+}
+
+#[test]
+fn a_scan_is_read_in_requests_of_128_kib() {
+    let content = bytes(3, 512 << 10);
+    let make = |place: &Place<'_>| fs::write(place.join("scan"), &content).expect("room");
+    let counted = requests(make, |place| {
+        let file = File::open(place.join("scan")).expect("there");
+        let mut seen = vec![0; content.len()];
+        file.read_exact_at(&mut seen, 0).expect("readable");
+        assert!(seen == content);
+    });
+    assert_eq!(counted, "lookup*1 open*1 read*4");
+}
+
+#[test]
+fn renaming_a_file() {
+    let counted = requests(make_small, |place| {
+        fs::rename(place.join("file"), place.join("new")).expect("possible");
+        fs::metadata(place.join("new")).expect("there");
+    });
+    // A name that is not there is asked for once, and the file's change time has moved.
+    assert_eq!(counted, "getattr*1 lookup*2 rename*1");
+}
+
+#[test]
+fn appending_and_syncing() {
+    let counted = requests(make_small, |place| {
+        let file = File::options().append(true).open(place.join("file"));
+        let mut file = file.expect("there");
+        for _ in 0..3 {
+            file.write_all(&[7; 200]).expect("room");
+            file.sync_data().expect("room");
+        }
+    });
+    // Once the kernel has the last page.
+    assert_eq!(counted, "fsync*3 getxattr*1 lookup*1 open*1 read*1 write*3");
 }
 
 #[test]
