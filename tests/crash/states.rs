@@ -46,6 +46,10 @@ impl Window<'_> {
                 more.push(self.with(&|u| u.1 != Part::Data && u.0 <= unit.0));
                 more.push(self.with(&|u| u.1 == Part::Data || u.0 <= unit.0));
             }
+            if unit.1 == Part::Meta {
+                // Files under their new names, and still empty.
+                more.push(self.with(&|u| u.1 == Part::Meta && u.0 <= unit.0));
+            }
         }
         for (i, _) in units
             .iter()
