@@ -142,7 +142,10 @@ pub fn heal<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), Volu
 }
 
 /// Makes both copies what `verified` is, and durable: whoever wrote them may have been killed in between.
-pub(super) fn settle<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), VolumeError> {
+///
+/// # Errors
+/// [`VolumeError::Io`].
+pub fn settle<B: Backing>(backing: &B, verified: &VolumeHeader) -> Result<(), VolumeError> {
     heal(backing, verified)?;
     let sync = || -> io::Result<()> {
         let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;

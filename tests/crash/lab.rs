@@ -104,7 +104,8 @@ impl Lab {
         Self::made(protection).0
     }
 
-    fn made(protection: Protection) -> (Self, VolumeKey) {
+    /// With the volume key. Key slot 0 opens with the passphrase "test".
+    pub fn made(protection: Protection) -> (Self, VolumeKey) {
         let mut passphrase = SecretVec::new();
         passphrase.extend_from_slice(b"test");
         let secret = SlotSecret::new(Some(passphrase), None).expect("a passphrase");
@@ -145,23 +146,40 @@ impl Lab {
         self.open_as(disk, true)
     }
 
-    /// The only place that knows how a volume is opened.
+    pub fn header(&self) -> &VolumeHeader {
+        &self.header
+    }
+
+    /// Opens it with the keys of a header that was read from the disk.
+    pub fn open_with(
+        &self,
+        disk: &SimDisk,
+        keys: Arc<VolumeKeys>,
+        header: &VolumeHeader,
+    ) -> Result<Fs<SimDisk>, String> {
+        self.open_volume(disk, keys, header, false)
+    }
+
     fn open_as(&self, disk: &SimDisk, copy: bool) -> Result<Fs<SimDisk>, String> {
+        self.open_volume(disk, self.keys.clone(), &self.header, copy)
+    }
+
+    /// The only place that knows how a volume is opened.
+    fn open_volume(
+        &self,
+        disk: &SimDisk,
+        keys: Arc<VolumeKeys>,
+        header: &VolumeHeader,
+        copy: bool,
+    ) -> Result<Fs<SimDisk>, String> {
         let options = Options {
             copy,
             journal: self.protection.mode(),
             segment_len: SEGMENT_LEN,
             ..Options::default()
         };
-        let volume = Volume::on(
-            disk.clone(),
-            None,
-            self.keys.clone(),
-            &self.header,
-            Access::ReadWrite,
-            options,
-        )
-        .map_err(|e: VolumeError| e.to_string())?;
+        let volume = Volume::on(disk.clone(), None, keys, header, Access::ReadWrite, options)
+            .map_err(|e: VolumeError| e.to_string())?;
         let config = Config {
             own_as_caller: false,
             acl: false,

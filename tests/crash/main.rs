@@ -10,6 +10,7 @@ mod copies;
 mod disk;
 mod drive;
 mod faults;
+mod headers;
 mod history;
 mod lab;
 mod long;
