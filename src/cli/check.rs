@@ -24,6 +24,7 @@ use crate::store::check::finding::{Finding, State, Watch};
 use crate::store::check::sample::Sample;
 use crate::store::check::tally::Tally;
 use crate::store::check::{self, CheckError, Mode, Plan, Source, Vault};
+use crate::store::disk::Atime;
 use crate::store::lock::{LockError, Note, VaultLock};
 use crate::store::recovery::Progress as Recovering;
 use crate::store::{Disk, Volume};
@@ -140,7 +141,7 @@ pub fn run(args: &CheckArgs, verbosity: Verbosity) -> Result<Exit, Failure> {
     let checked = std::thread::scope(|scope| {
         scope.spawn(|| progress.run(&tally));
         let source = Source {
-            dir: &vault,
+            backing: &|| Disk::open(&vault, Atime::Keep),
             lock,
             keys,
             header: locked.header(),
@@ -245,7 +246,7 @@ struct Report<'a> {
     failure: Mutex<Option<Failure>>,
 }
 
-impl Watch for Report<'_> {
+impl Watch<Disk> for Report<'_> {
     fn found(&self, found: &Finding) {
         let grave = matches!(
             found.state,

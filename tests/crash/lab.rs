@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use wardfs::crypto::{Cipher, Epoch, VolumeKey, VolumeKeys};
 use wardfs::format::volume::VolumeHeader;
@@ -13,8 +13,11 @@ use wardfs::fs::{Caller, Config, Existing, Fs, NewMode, ROOT};
 use wardfs::keys::kdf::Argon2Params;
 use wardfs::keys::rotation::{self, Hands};
 use wardfs::keys::secret::SlotSecret;
+use wardfs::store::check::finding::{self, Finding};
 use wardfs::store::check::tally::Tally;
+use wardfs::store::check::{self, Mode, Plan, Source, Vault};
 use wardfs::store::file::Resealed;
+use wardfs::store::recovery::Progress;
 use wardfs::store::upkeep::JournalMode;
 use wardfs::store::volume::{Access, InitParams, Locked, Options, Volume, VolumeError, init};
 use wardfs::sys::secret::SecretVec;
@@ -188,6 +191,27 @@ impl Lab {
         Fs::new(volume, config).map_err(|e| e.to_string())
     }
 
+    /// All that a check finds in a volume that nobody has open.
+    pub fn check(&self, disk: &SimDisk, mode: Mode) -> Result<Vec<Finding>, String> {
+        let source = Source {
+            backing: &|| Ok(disk.clone()),
+            lock: None,
+            keys: self.keys.clone(),
+            header: &self.header,
+        };
+        let plan = Plan {
+            mode,
+            vault: Vault::Still,
+            threads: 1,
+            sample: None,
+            salvage: None,
+            count_ahead: false,
+        };
+        let found = Findings::default();
+        check::run(source, &plan, &found, &Tally::default()).map_err(|e| format!("{e:?}"))?;
+        Ok(found.0.into_inner().expect("no panic under it"))
+    }
+
     /// A disk of its own with the prepared volume.
     pub fn disk(&self) -> SimDisk {
         SimDisk::from_now(self.base.clone())
@@ -261,6 +285,20 @@ impl Watch for Left {
     fn is_stopped(&self) -> bool {
         self.runs.get() == 0
     }
+}
+
+#[derive(Default)]
+struct Findings(Mutex<Vec<Finding>>);
+
+impl finding::Watch<SimDisk> for Findings {
+    fn found(&self, finding: &Finding) {
+        let mut found = self.0.lock().expect("no panic under it");
+        found.push(finding.clone());
+    }
+
+    fn recovering(&self, _: Progress) {}
+
+    fn opened(&self, _: &Volume<SimDisk>) {}
 }
 
 /// Copies a directory of the real filesystem into an image.

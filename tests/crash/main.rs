@@ -5,11 +5,13 @@
 mod common;
 
 mod alike;
+mod broken;
 mod cases;
 mod copies;
 mod disk;
 mod drive;
 mod faults;
+mod findings;
 mod headers;
 mod history;
 mod lab;

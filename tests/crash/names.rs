@@ -18,7 +18,7 @@ pub fn judge(moment: Moment<'_>, seen: &Observed, problems: &mut Vec<Problem>) {
 /// Names whose directory or file was synced must be readable; the others may be there without being so.
 fn judge_readable(moment: Moment<'_>, seen: &Observed, problems: &mut Vec<Problem>) {
     for (dir, why) in &seen.unreadable {
-        if moment.promise == Promise::Everything || path_synced(moment, *dir) {
+        if is_kept_dir(moment, *dir) {
             problems.push(Problem {
                 class: "unreadable directory",
                 text: format!("directory {dir}, in which names were synced: {why}"),
@@ -33,6 +33,23 @@ fn judge_readable(moment: Moment<'_>, seen: &Observed, problems: &mut Vec<Proble
             });
         }
     }
+}
+
+/// Whether names in the directory have to be readable.
+pub fn is_kept_dir(moment: Moment<'_>, dir: Ino) -> bool {
+    moment.promise == Promise::Everything || path_synced(moment, dir)
+}
+
+/// Whether a name of the object in this directory has to be readable, whichever it is.
+pub fn is_kept_entry(moment: Moment<'_>, dir: Ino, ino: Ino) -> bool {
+    let trees = moment.history.trees.iter();
+    let named: BTreeSet<&[u8]> = trees
+        .flat_map(|(_, tree)| tree.iter())
+        .filter(|((d, _), i)| *d == dir && **i == ino)
+        .map(|((_, name), _)| &name[..])
+        .collect();
+    let kept = |name: &[u8]| slot_synced(moment, dir, name, ino);
+    moment.promise == Promise::Everything || named.into_iter().any(kept)
 }
 
 /// Whether anything in the directory, or below it, was synced.

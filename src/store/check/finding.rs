@@ -3,7 +3,7 @@
 use crate::store::backing::Backing;
 use crate::store::check::node::Place;
 use crate::store::recovery;
-use crate::store::{Disk, Volume};
+use crate::store::volume::Volume;
 
 /// What is the matter, and what became of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,10 +165,10 @@ impl Finding {
 }
 
 /// Who is told of findings, from several threads.
-pub trait Watch: Sync {
+pub trait Watch<B: Backing>: Sync {
     fn found(&self, finding: &Finding);
     /// How far the journal is read, and files are put in order, before the check.
     fn recovering(&self, progress: recovery::Progress);
     /// The vault is open; what recovery found is known.
-    fn opened(&self, volume: &Volume<Disk>);
+    fn opened(&self, volume: &Volume<B>);
 }

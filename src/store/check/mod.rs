@@ -108,7 +108,7 @@ struct Check<'a, B: Backing> {
     /// The volume has a journal.
     journaled: bool,
     plan: &'a Plan,
-    watch: &'a dyn Watch,
+    watch: &'a dyn Watch<B>,
     tally: &'a Tally,
     salvage: Option<Arc<Salvage>>,
     /// Targets in `~wardfs/targets` that a symbolic link refers to.
@@ -120,10 +120,10 @@ struct Check<'a, B: Backing> {
 }
 
 /// Checks an unlocked vault.
-pub fn run(
-    mut source: Source<'_>,
+pub fn run<B: Backing>(
+    mut source: Source<'_, B>,
     plan: &Plan,
-    watch: &dyn Watch,
+    watch: &dyn Watch<B>,
     tally: &Tally,
 ) -> Result<(), CheckError> {
     let mut around = source.inspect()?;
