@@ -184,3 +184,19 @@ fn a_temporary_file_that_nobody_needs_is_a_leftover_and_removed() {
     assert_eq!(broken.blamed(), 0);
     broken.is_mended();
 }
+
+#[test]
+fn a_slot_of_the_superblock_that_a_crash_tore_is_a_leftover_and_else_damage() {
+    let harm = |_: &Lab, image: &mut Image| {
+        let superblock = at(image, &["~wardfs", "journal", "superblock"]);
+        flip(image, superblock, 4096 + 20);
+    };
+    for (broken, state) in [
+        (Broken::in_use(harm), State::Leftover),
+        (Broken::new(harm), State::Damaged),
+    ] {
+        let found = broken.finding();
+        assert_eq!((found.state, found.subject), (state, Subject::Superblock));
+        broken.is_mended();
+    }
+}

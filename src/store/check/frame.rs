@@ -7,6 +7,7 @@ use crate::crypto::VolumeKeys;
 use crate::format::superblock::{SUPERBLOCK_LEN, Superblock};
 use crate::format::volume::VolumeHeader;
 use crate::store::backing::{Backing, Kind, Listing, OpenFor, Target};
+use crate::store::check::Vault;
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::header;
 use crate::store::layout::{
@@ -21,11 +22,12 @@ pub fn inspect<B: Backing>(
     backing: &B,
     keys: &VolumeKeys,
     verified: &VolumeHeader,
+    vault: Vault,
 ) -> io::Result<Vec<Finding>> {
     let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;
     let mut found = Vec::new();
     inspect_header(backing, &meta, verified, &mut found);
-    inspect_superblock(backing, &meta, keys, &mut found);
+    inspect_superblock(backing, &meta, keys, vault, &mut found);
     Ok(found)
 }
 
@@ -55,33 +57,38 @@ fn inspect_superblock<B: Backing>(
     backing: &B,
     meta: &B::Dir,
     keys: &VolumeKeys,
+    vault: Vault,
     found: &mut Vec<Finding>,
 ) {
     let stored = format!("{META_DIR}/{JOURNAL_DIR}/{SUPERBLOCK}");
-    let mut tell = |said: String| {
-        found.push(Finding::of_vault(
-            State::Damaged,
-            Subject::Superblock,
-            &stored,
-            said,
-        ))
-    };
+    let damaged =
+        |said: String| Finding::of_vault(State::Damaged, Subject::Superblock, &stored, said);
     let opened = backing
         .open_dir(meta, JOURNAL_DIR.as_bytes())
         .and_then(|journal| backing.open(&journal, SUPERBLOCK.as_bytes(), OpenFor::Read));
     let file = match opened {
         Ok(file) => file,
-        Err(e) => return tell(format!("cannot be opened: {e}")),
+        Err(e) => return found.push(damaged(format!("cannot be opened: {e}"))),
     };
-    for slot in 0..2 {
+    let slots = [0, 1].map(|slot| {
         let mut bytes = [0; SUPERBLOCK_LEN];
-        match backing.read_at(&file, &mut bytes, slot * SUPERBLOCK_LEN as u64) {
-            Err(e) => tell(format!("slot {slot} cannot be read: {e}")),
-            Ok(_) => {
-                if let Err(e) = Superblock::decode(&bytes, keys.journal_mac_key()) {
-                    tell(format!("slot {slot} is damaged: {e}"));
+        let read = backing.read_at(&file, &mut bytes, slot * SUPERBLOCK_LEN as u64);
+        read.map(|_| Superblock::decode(&bytes, keys.journal_mac_key()))
+    });
+    // They are written in turn while the volume is in use, and a crash tears the one that is being written.
+    let mut whole = slots.iter().flatten().flatten();
+    let crashed = vault == Vault::Still && whole.any(|block| !block.clean);
+    for (slot, read) in slots.iter().enumerate() {
+        match read {
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => {
+                let mut finding = damaged(format!("slot {slot} is damaged: {e}"));
+                if crashed {
+                    finding.crash_left();
                 }
+                found.push(finding);
             }
+            Err(e) => found.push(damaged(format!("slot {slot} cannot be read: {e}"))),
         }
     }
 }

@@ -126,10 +126,10 @@ pub fn run<B: Backing>(
     watch: &dyn Watch<B>,
     tally: &Tally,
 ) -> Result<(), CheckError> {
-    let mut around = source.inspect()?;
+    let mut around = source.inspect(plan.vault)?;
     if plan.vault == Vault::Mounted && !around.is_empty() {
         std::thread::sleep(PAUSE);
-        around = source.inspect()?;
+        around = source.inspect(plan.vault)?;
     }
     let salvage = match &plan.salvage {
         Some(dir) => Some(Salvage::open(dir).map_err(CheckError::Salvage)?),
@@ -170,9 +170,10 @@ pub fn run<B: Backing>(
         let close = volume.close(None);
         close.map_err(|e| VolumeError::io("close the volume", io::Error::other(e.to_string())))?;
         // Opening and closing have written both anew.
-        let still = source.inspect()?;
+        let still = source.inspect(plan.vault)?;
         for mut finding in around {
-            let same = |f: &Finding| f.stored == finding.stored && f.detail == finding.detail;
+            let same =
+                |f: &Finding| f.stored == finding.stored && finding.detail.starts_with(&f.detail);
             if !still.iter().any(same) {
                 finding.state = State::Repaired;
             }

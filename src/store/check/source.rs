@@ -37,8 +37,8 @@ impl<B: Backing> Source<'_, B> {
     }
 
     /// Looks at the header copies and the superblock.
-    pub(super) fn inspect(&self) -> Result<Vec<Finding>, VolumeError> {
-        frame::inspect(&self.backing()?, &self.keys, self.header)
+    pub(super) fn inspect(&self, vault: Vault) -> Result<Vec<Finding>, VolumeError> {
+        frame::inspect(&self.backing()?, &self.keys, self.header, vault)
             .map_err(|e| VolumeError::io("read ~wardfs", e))
     }
 
