@@ -260,20 +260,26 @@ impl<B: Backing> Dir<B> {
         Ok(())
     }
 
-    /// Writes the sidecar of a long name. Does nothing for a short one.
+    /// Writes the sidecar of a long name, or leaves none behind. Does nothing for a short one.
     pub(super) fn put_sidecar(&self, volume: &Volume<B>, name: &SealedName) -> Result<()> {
         let Some(content) = &name.sidecar else {
             return Ok(());
         };
         let backing = volume.backing();
         let sidecar = sidecar_name(&name.entry);
-        let file = match backing.create(&self.handle, &sidecar, 0o600) {
+        let (file, is_new) = match backing.create(&self.handle, &sidecar, 0o600) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {
-                backing.open(&self.handle, &sidecar, OpenFor::ReadWrite)?
+                let file = backing.open(&self.handle, &sidecar, OpenFor::ReadWrite)?;
+                (file, false)
             }
-            other => other?,
+            other => (other?, true),
         };
-        backing.write_at(&file, content, 0).map_err(|(_, e)| e)?;
+        if let Err((_, e)) = backing.write_at(&file, content, 0) {
+            if is_new {
+                self.remove_sidecar(volume, name);
+            }
+            return Err(e.into());
+        }
         let mut pending = self.pending();
         if pending.sidecars.len() < SIDECARS_TRACKED {
             pending.sidecars.push(sidecar);

@@ -1,8 +1,12 @@
-//! Calls to the backing filesystem that fail: whoever suffers it is told, nothing that was there before changes, and the
-//! volume can be used again.
+//! Calls to the backing filesystem that fail: whoever suffers it is told, nothing that was there before changes, the
+//! volume can be used again, and a check finds nothing but what an operation that was given up may leave.
 
-use crate::disk::{CallKind, Fault, Plan, SimDisk};
+use wardfs::store::check::Mode;
+use wardfs::store::check::finding::{Finding, State, Subject};
+
+use crate::disk::{CallKind, Fault, Image, Plan, SimDisk};
 use crate::drive::{self, Run};
+use crate::findings::text_of;
 use crate::lab::{HAS_JOURNAL, Lab, Protection};
 use crate::observe::observe;
 use crate::oracle::{Moment, Promise, judge};
@@ -61,11 +65,13 @@ fn strike(lab: &Lab, text: &str, workload: &Workload, plan: Plan) -> Option<Vec<
         check("in use", &run, &observe(fs, &names), &mut wrong);
     }
     reopen("killed", lab, &run, &run.disk.image(), &mut wrong);
+    check_vault("killed", lab, plan, &struck, &run.disk.image(), &mut wrong);
     if let Some(fs) = live {
         // It may refuse; it must not harm.
         let _ = fs.close();
         drop(fs);
         reopen("closed", lab, &run, &run.disk.image(), &mut wrong);
+        check_vault("closed", lab, plan, &struck, &run.disk.image(), &mut wrong);
     }
     let context = format!(
         "{text}\n  call {} with {:?}, lasting: {}",
@@ -80,7 +86,7 @@ fn strike(lab: &Lab, text: &str, workload: &Workload, plan: Plan) -> Option<Vec<
     )
 }
 
-fn reopen(how: &str, lab: &Lab, run: &Run, image: &crate::disk::Image, wrong: &mut Vec<String>) {
+fn reopen(how: &str, lab: &Lab, run: &Run, image: &Image, wrong: &mut Vec<String>) {
     match lab.open(&SimDisk::from_now(image.clone())) {
         Ok(fs) => check(how, run, &observe(&fs, &all_names(&run.history)), wrong),
         Err(e) => wrong.push(format!("{how}: no mount: {e}")),
@@ -96,6 +102,57 @@ fn check(how: &str, run: &Run, seen: &crate::observe::Observed, wrong: &mut Vec<
     for problem in judge(moment, seen) {
         wrong.push(format!("{how}: {}: {}", problem.class, problem.text));
     }
+}
+
+/// Whether a check may say so of a volume that was left or closed after the call failed.
+fn is_explained(how: &str, plan: Plan, struck: &[CallKind], finding: &Finding) -> bool {
+    match (finding.state, finding.subject) {
+        (State::Leftover, _) if how == "killed" => true,
+        // What could not be removed.
+        (State::Leftover, Subject::NameFile) => struck.contains(&CallKind::Change),
+        // Torn while the volume was being opened or closed: the other slot does not say that it was in use.
+        (State::Damaged, Subject::Superblock) => matches!(plan.fault, Fault::Short(_)),
+        _ => false,
+    }
+}
+
+/// Checks the volume as it was left, as the next mount leaves it, and as a repair does.
+fn check_vault(
+    how: &str,
+    lab: &Lab,
+    plan: Plan,
+    struck: &[CallKind],
+    image: &Image,
+    wrong: &mut Vec<String>,
+) {
+    let mut say = |when: &str,
+                   found: Result<Vec<Finding>, String>,
+                   is_right: &dyn Fn(&Finding) -> bool| match found {
+        Ok(found) => {
+            let bad = found.iter().filter(|f| !is_right(f));
+            wrong.extend(bad.map(|f| format!("{how}: a check {when}: {}", text_of(f))));
+        }
+        Err(e) => wrong.push(format!("{how}: a check {when}: {e}")),
+    };
+    let disk = || SimDisk::from_now(image.clone());
+    let explained = |f: &Finding| is_explained(how, plan, struck, f);
+    say("as it was left", lab.check(&disk(), Mode::Look), &explained);
+    let reopened = disk();
+    if let Ok(fs) = lab.open(&reopened) {
+        let harmless = |f: &Finding| f.subject != Subject::Superblock && explained(f);
+        drop(fs);
+        say(
+            "after the next mount",
+            lab.check(&reopened, Mode::Look),
+            &harmless,
+        );
+    }
+    let repaired = disk();
+    let whole = |f: &Finding| matches!(f.state, State::Repaired | State::Leftover);
+    say("that repairs", lab.check(&repaired, Mode::Repair), &whole);
+    say("after a repair", lab.check(&repaired, Mode::Look), &|_| {
+        false
+    });
 }
 
 #[test]
