@@ -76,6 +76,10 @@ pub fn run<B: Backing>(
         scratch: Scratch::open(backing)?,
         outcome: Outcome::default(),
     };
+    if pass == Pass::Seal {
+        // What an earlier walk did before it was killed: this one takes what is there for durable.
+        backing.sync_all()?;
+    }
     walk.tree()?;
     if !walk.outcome.stopped {
         walk.far_targets()?;

@@ -119,7 +119,7 @@ impl<B: Backing> Scratch<B> {
         backing.sync_dir(&self.dir)
     }
 
-    /// Removes everything that walks have left here.
+    /// Removes everything that walks have left here, durably: a later rotation must not take it for its own.
     pub fn clear(&self, backing: &B) -> io::Result<()> {
         let mut names = Vec::new();
         backing.list(&self.dir)?.read(&mut |entry| {
@@ -130,7 +130,8 @@ impl<B: Backing> Scratch<B> {
         })?;
         names
             .iter()
-            .try_for_each(|name| remove(backing, &self.dir, name))
+            .try_for_each(|name| remove(backing, &self.dir, name))?;
+        backing.sync_dir(&self.dir)
     }
 }
 
