@@ -146,8 +146,6 @@ struct Open<'d, B: Backing> {
     id: DirId,
     path: &'d Path,
     attr: Attr,
-    /// What it had before anything in it was changed.
-    touched: Option<Attr>,
 }
 
 impl<B: Backing> Walk<'_, B> {
@@ -214,7 +212,6 @@ impl<B: Backing> Walk<'_, B> {
                     id,
                     path: &path,
                     attr,
-                    touched: self.scratch.noted(&attr),
                 };
                 self.directory(&mut open, &seen)?;
             }
@@ -290,9 +287,7 @@ impl<B: Backing> Walk<'_, B> {
         {
             self.put_id(open)?;
         }
-        self.attributes(Target::Dir(open.dir), &open.attr, open.path, &|| {
-            Ok(id.0.to_vec())
-        })?;
+        self.attributes(Target::Dir(open.dir), open.path, &|| Ok(id.0.to_vec()))?;
         let mut listing = match self.backing.list(open.dir) {
             Ok(listing) => listing,
             Err(e) => {
@@ -322,21 +317,18 @@ impl<B: Backing> Walk<'_, B> {
                 self.backing.sync_dir(open.dir)?;
             }
             let leftovers = seen.old_link.is_some() || seen.sidecars > seen.long;
-            if leftovers || long || open.touched.is_some() {
+            if leftovers || long || self.scratch.noted(&id.0).is_some() {
                 self.clear_old(open)?;
             }
-            self.scratch.restore(self.backing, open.dir, open.touched)?;
+            self.scratch.restore(self.backing, open.dir, &id.0)?;
         }
         Ok(())
     }
 
     /// Remembers what the directory was like before it is changed.
     fn touch(&mut self, open: &mut Open<'_, B>) -> io::Result<()> {
-        if open.touched.is_none() {
-            self.scratch.note(self.backing, &open.attr)?;
-            open.touched = Some(open.attr);
-        }
-        let wanted = open.attr.mode & 0o7777 | 0o300;
+        self.scratch.note(self.backing, &open.id.0, &open.attr)?;
+        let wanted = open.attr.mode & 0o7777 | 0o700;
         if open.attr.mode & 0o7777 != wanted {
             self.backing.chmod(Target::Dir(open.dir), wanted)?;
             open.attr.mode = open.attr.mode & !0o7777 | wanted;
@@ -447,7 +439,7 @@ impl<B: Backing> Walk<'_, B> {
             self.damaged(Subject::Name, &path, "it does not authenticate");
         }
         match attr.kind() {
-            Kind::File => self.file_attributes(open.dir, stored, &attr, &path)?,
+            Kind::File => self.file_attributes(open.dir, stored, &path)?,
             Kind::Symlink => self.symlink(open, stored, &attr, &path)?,
             // Those of directories come with what is in them.
             _ => {}

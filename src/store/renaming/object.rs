@@ -10,7 +10,7 @@ use crate::store::backing::{
 use crate::store::check::finding::Subject;
 use crate::store::layout::{META_DIR, TARGETS_DIR};
 use crate::store::namespace::far_target;
-use crate::store::renaming::scratch::Spill;
+use crate::store::renaming::scratch::Attributes;
 use crate::store::xattr::SEALED_PREFIX;
 
 /// A link target before it gets its place.
@@ -51,7 +51,7 @@ impl<B: Backing> Walk<'_, B> {
         remove(backing, tmp, LINK)?;
         let kept = format!("names-link-{}", attr.ino).into_bytes();
         // The last of several names is the only one left.
-        let is_kept = backing.stat(Target::At(tmp, &kept)).is_ok();
+        let is_kept = self.is_kept(&kept, &target);
         let shared = attr.nlink > 1 || is_kept;
         if !is_kept {
             backing.symlink(tmp, LINK, &sealed)?;
@@ -67,6 +67,13 @@ impl<B: Backing> Walk<'_, B> {
         }
         backing.sync_dir(tmp)?;
         backing.rename((tmp, LINK), (open.dir, stored), RenameMode::Replace)
+    }
+
+    /// Whether a new link is at hand. In a copy of a vault another one may have the number of an inode that it was called by.
+    fn is_kept(&self, kept: &[u8], target: &[u8]) -> bool {
+        let found = self.backing.readlink(self.scratch.dir(), kept);
+        let opened = found.map(|raw| self.new.and_then(|new| new.open_target(&raw).ok()));
+        opened.is_ok_and(|opened| opened.as_deref() == Some(target))
     }
 
     /// Targets too long for a link of the backing filesystem lie in files of their own.
@@ -135,7 +142,6 @@ impl<B: Backing> Walk<'_, B> {
         &mut self,
         dir: &B::Dir,
         stored: &[u8],
-        attr: &Attr,
         path: &Path,
     ) -> io::Result<()> {
         let backing = self.backing;
@@ -147,38 +153,30 @@ impl<B: Backing> Walk<'_, B> {
             let header = header.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
             Ok(header.file_id.0.to_vec())
         };
-        self.attributes(Target::At(dir, stored), attr, path, &id)
+        self.attributes(Target::At(dir, stored), path, &id)
     }
 
-    /// Attributes of users; `owner` is what they are bound to.
+    /// Attributes of users; `owner` is the id that they are bound to.
     pub(super) fn attributes(
         &mut self,
         target: Target<'_, B>,
-        attr: &Attr,
         path: &Path,
         owner: &dyn Fn() -> io::Result<Vec<u8>>,
     ) -> io::Result<()> {
-        if let Some(spill) = self.scratch.spilled.take_if(|spill| spill.ino == attr.ino) {
-            self.put_spilled(target, attr, spill)?;
-        }
-        let mut old = Vec::new();
-        match self.backing.list_xattrs(target) {
-            Ok(names) => {
-                let names = names.split(|b| *b == 0);
-                old.extend(
-                    names
-                        .filter(|n| n.starts_with(SEALED_PREFIX))
-                        .map(<[u8]>::to_vec),
-                );
+        let stored = match self.stored_attributes(target) {
+            Ok(stored) => stored,
+            Err(e) => {
+                self.unreadable(Subject::Attribute, path, &e);
+                return Ok(());
             }
-            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            Err(e) => self.unreadable(Subject::Attribute, path, &e),
-        }
-        if old.is_empty() {
+        };
+        let is_dir = matches!(target, Target::Dir(_));
+        if stored.is_empty() && !is_dir && !self.scratch.has_of_files() {
             return Ok(());
         }
-        let owner = match owner() {
-            Ok(owner) => owner,
+        let id = match owner() {
+            Ok(id) => id,
+            Err(_) if stored.is_empty() => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::InvalidData => {
                 self.damaged(Subject::Attribute, path, "the file has no whole header");
                 return Ok(());
@@ -188,113 +186,130 @@ impl<B: Backing> Walk<'_, B> {
                 return Ok(());
             }
         };
-        let mut replaced = Vec::new();
-        let mut attributes = Vec::new();
-        for stored in old {
-            let value = match self.backing.get_xattr(target, &stored) {
-                Ok(value) => value,
-                Err(e) => {
-                    self.unreadable(Subject::Attribute, path, &e);
-                    continue;
-                }
-            };
-            let name = String::from_utf8_lossy(&stored);
-            match self.either(|keys| keys.open_xattr(&owner, &name, &value).ok()) {
-                None => self.damaged(Subject::Attribute, path, "it does not authenticate"),
-                Some((_, Age::New)) => {}
-                Some(((name, value), Age::Old)) => {
-                    if let Some(new) = self.sealing() {
-                        let stored_name = new.xattr_name(&owner, &name).into_bytes();
-                        attributes.push((stored_name, new.seal_xattr(&owner, &name, &value)));
-                        replaced.push(stored);
+        let mut old = Vec::new();
+        let mut new = Attributes::new();
+        for stored in stored {
+            match self.open_attribute(target, &id, &stored) {
+                Err(e) => self.unreadable(Subject::Attribute, path, &e),
+                Ok(None) => self.damaged(Subject::Attribute, path, "it does not authenticate"),
+                Ok(Some((_, Age::New))) => {}
+                Ok(Some(((name, value), Age::Old))) => {
+                    if let Some(keys) = self.sealing() {
+                        let stored_name = keys.xattr_name(&id, &name).into_bytes();
+                        new.push((stored_name, keys.seal_xattr(&id, &name, &value)));
+                        old.push(stored);
                     }
                 }
             }
         }
-        if replaced.is_empty() {
+        if self.sealing().is_none() {
             return Ok(());
         }
-        self.replace(target, attr, replaced, attributes)
+        let exchange = Exchange {
+            target,
+            id: &id,
+            old: &old,
+        };
+        if !old.is_empty() || self.scratch.spilled(&id).is_some() {
+            self.exchange_as_owner(&exchange, &new)?;
+        }
+        self.narrow(&exchange)
     }
 
-    /// The new ones are durable, on their inode or in a file, before the old ones go.
-    fn replace(
+    /// The names of sealed attributes.
+    fn stored_attributes(&self, target: Target<'_, B>) -> io::Result<Vec<Vec<u8>>> {
+        let names = match self.backing.list_xattrs(target) {
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let names = names.split(|b| *b == 0);
+        let sealed = names.filter(|name| name.starts_with(SEALED_PREFIX));
+        Ok(sealed.map(<[u8]>::to_vec).collect())
+    }
+
+    /// Name and value of a stored attribute, and which keys it is sealed under; `None` if under none.
+    fn open_attribute(
+        &self,
+        target: Target<'_, B>,
+        id: &[u8],
+        stored: &[u8],
+    ) -> io::Result<Option<(Plain, Age)>> {
+        let value = self.backing.get_xattr(target, stored)?;
+        let name = String::from_utf8_lossy(stored);
+        Ok(self.either(|keys| keys.open_xattr(id, &name, &value).ok()))
+    }
+
+    /// An owner may have taken the right to write from himself, which attributes need. What the mode was is noted before.
+    fn exchange_as_owner(
         &mut self,
-        target: Target<'_, B>,
-        attr: &Attr,
-        old: Vec<Vec<u8>>,
-        new: Vec<(Vec<u8>, Vec<u8>)>,
+        exchange: &Exchange<'_, B>,
+        new: &Attributes,
     ) -> io::Result<()> {
-        let backing = self.backing;
-        match self.set_all(target, attr, &new) {
-            Ok(()) => self.sync_object(target)?,
-            Err(e) if has_no_room(&e) => {
-                for (name, _) in &new {
-                    let _ = backing.remove_xattr(target, name);
-                }
-                let spill = Spill {
-                    ino: attr.ino,
-                    attributes: new,
-                };
-                self.scratch.spill(backing, spill)?;
-            }
-            Err(e) => return Err(e),
-        }
-        self.writable(target, attr, || {
-            old.iter()
-                .try_for_each(|name| backing.remove_xattr(target, name))
-        })?;
-        match self.scratch.spilled.take() {
-            Some(spill) => self.put_spilled(target, attr, spill),
-            None => Ok(()),
-        }
-    }
-
-    fn put_spilled(&mut self, target: Target<'_, B>, attr: &Attr, spill: Spill) -> io::Result<()> {
-        let backing = self.backing;
-        // Of a walk that ended early: those under the old keys may be in the way still.
-        let stored = backing.list_xattrs(target)?;
-        let is_new = |name: &[u8]| spill.attributes.iter().any(|(new, _)| new == name);
-        let old = stored
-            .split(|b| *b == 0)
-            .filter(|name| name.starts_with(SEALED_PREFIX) && !is_new(name));
-        self.writable(target, attr, || {
-            old.clone()
-                .try_for_each(|name| backing.remove_xattr(target, name))
-        })?;
-        self.set_all(target, attr, &spill.attributes)?;
-        self.sync_object(target)?;
-        self.scratch.forget_spill(backing)
-    }
-
-    fn set_all(
-        &self,
-        target: Target<'_, B>,
-        attr: &Attr,
-        all: &[(Vec<u8>, Vec<u8>)],
-    ) -> io::Result<()> {
-        self.writable(target, attr, || {
-            all.iter()
-                .try_for_each(|(name, v)| self.backing.set_xattr(target, name, v, XattrMode::Any))
-        })
-    }
-
-    /// An owner may have taken the right to write from himself, which attributes need.
-    fn writable(
-        &self,
-        target: Target<'_, B>,
-        attr: &Attr,
-        op: impl Fn() -> io::Result<()>,
-    ) -> io::Result<()> {
-        match op() {
+        match self.exchange(exchange, new) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
             other => return other,
         }
-        let mode = self.backing.stat(target)?.mode & 0o7777;
-        self.backing.chmod(target, mode | 0o200)?;
-        let done = op();
-        self.backing.chmod(target, attr.mode & 0o7777)?;
+        let attr = self.backing.stat(exchange.target)?;
+        self.scratch.note(self.backing, exchange.id, &attr)?;
+        self.backing
+            .chmod(exchange.target, attr.mode & 0o7777 | 0o200)?;
+        let done = self.exchange(exchange, new);
+        if done.is_err() {
+            self.narrow(exchange)?;
+        }
         done
+    }
+
+    /// Gives a file back the mode that was noted of it. Directories get it back when they are finished.
+    fn narrow(&mut self, exchange: &Exchange<'_, B>) -> io::Result<()> {
+        let (Some(had), Target::At(..)) = (self.scratch.noted(exchange.id), exchange.target) else {
+            return Ok(());
+        };
+        self.backing.chmod(exchange.target, had.mode)?;
+        self.sync_object(exchange.target)?;
+        self.scratch.forget_note(self.backing, exchange.id)
+    }
+
+    /// The new ones are durable, on their inode or in a file, before the old ones go.
+    fn exchange(&mut self, exchange: &Exchange<'_, B>, new: &Attributes) -> io::Result<()> {
+        let (backing, target) = (self.backing, exchange.target);
+        if let Some(spilled) = self.scratch.spilled(exchange.id) {
+            let mut all = spilled.clone();
+            all.extend(
+                new.iter()
+                    .filter(|n| !spilled.iter().any(|s| s.0 == n.0))
+                    .cloned(),
+            );
+            if all.len() > spilled.len() {
+                self.scratch.spill(backing, exchange.id, all)?;
+            }
+        } else {
+            match self.set_all(target, new) {
+                Ok(()) => self.sync_object(target)?,
+                Err(e) if has_no_room(&e) => {
+                    for (name, _) in new {
+                        let _ = backing.remove_xattr(target, name);
+                    }
+                    self.scratch.spill(backing, exchange.id, new.clone())?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        exchange
+            .old
+            .iter()
+            .try_for_each(|name| remove_attribute(backing, target, name))?;
+        let Some(spilled) = self.scratch.spilled(exchange.id) else {
+            return Ok(());
+        };
+        self.set_all(target, spilled)?;
+        self.sync_object(target)?;
+        self.scratch.forget_spill(backing, exchange.id)
+    }
+
+    fn set_all(&self, target: Target<'_, B>, all: &Attributes) -> io::Result<()> {
+        all.iter()
+            .try_for_each(|(name, v)| self.backing.set_xattr(target, name, v, XattrMode::Any))
     }
 
     fn sync_object(&self, target: Target<'_, B>) -> io::Result<()> {
@@ -306,6 +321,23 @@ impl<B: Backing> Walk<'_, B> {
                 super::sync_file(self.backing, &file)
             }
         }
+    }
+}
+
+/// A name and a value.
+type Plain = (Vec<u8>, Vec<u8>);
+
+/// An object whose attributes are replaced, its id, and the stored names of those that go.
+struct Exchange<'a, B: Backing> {
+    target: Target<'a, B>,
+    id: &'a [u8],
+    old: &'a [Vec<u8>],
+}
+
+fn remove_attribute<B: Backing>(backing: &B, target: Target<'_, B>, name: &[u8]) -> io::Result<()> {
+    match backing.remove_xattr(target, name) {
+        Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(()),
+        other => other,
     }
 }
 

@@ -1,49 +1,73 @@
-//! What is under way lies in `~wardfs/tmp`: files before they get their names, the attributes of a directory before it is
-//! changed, and attributes for which an inode has no room twice.
+//! What is under way lies in `~wardfs/tmp`: files before they get their names, what a directory or file was like before it
+//! is changed, and attributes for which an inode has no room twice.
+//!
+//! Notes and attributes are called by the id of what they belong to, which no other object has, also in a copy of the vault.
 
+use std::collections::BTreeMap;
 use std::io;
 
-use crate::store::backing::{Attr, Backing, Kind, Listing, OpenFor, SetTime, Target, Time};
+use data_encoding::BASE64URL_NOPAD;
+
+use crate::crypto::FileId;
+use crate::store::backing::{Attr, Backing, Listing, OpenFor, RenameMode, SetTime, Target, Time};
 use crate::store::layout::{META_DIR, TMP_DIR};
 use crate::store::renaming::{remove, sync_file};
 
 /// Everything here is called so.
 const PREFIX: &[u8] = b"names-";
 const FILE: &[u8] = b"names-file";
-const NOTE: &[u8] = b"names-note";
-const SPILL: &[u8] = b"names-attributes";
-/// inode u64 | mode u32 | seconds i64 | nanoseconds u32, little-endian
-const NOTE_LEN: usize = 24;
+const NOTE: &str = "names-note-";
+const SPILL: &str = "names-attributes-";
+/// mode u32 | seconds i64 | nanoseconds u32, little-endian
+const NOTE_LEN: usize = 16;
 
 pub(super) struct Scratch<B: Backing> {
     dir: B::Dir,
-    /// What a walk that ended early has noted.
-    found: Option<Attr>,
-    /// Attributes of an inode, sealed under the new keys.
-    pub spilled: Option<Spill>,
+    /// By id: what directories and files were like that are changed, or that a walk which ended early has changed.
+    notes: BTreeMap<Vec<u8>, Note>,
+    /// By id: attributes that lie here, sealed under the new keys.
+    spills: BTreeMap<Vec<u8>, Attributes>,
 }
 
-#[derive(Debug)]
-pub(super) struct Spill {
-    pub ino: u64,
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+/// What an object was like before it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    /// Permission bits.
+    pub mode: u32,
+    pub mtime: Time,
 }
+
+/// Stored names and sealed values.
+pub(super) type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl<B: Backing> Scratch<B> {
     pub fn open(backing: &B) -> io::Result<Self> {
         let meta = backing.open_dir(&backing.root()?, META_DIR.as_bytes())?;
-        let dir = backing.open_dir(&meta, TMP_DIR.as_bytes())?;
-        let found = read(backing, &dir, NOTE)?;
-        let spilled = read(backing, &dir, SPILL)?;
-        Ok(Self {
-            dir,
-            found: found.and_then(|bytes| decode_note(&bytes)),
-            spilled: spilled.and_then(|bytes| Spill::decode(&bytes)),
-        })
+        let mut scratch = Self {
+            dir: backing.open_dir(&meta, TMP_DIR.as_bytes())?,
+            notes: BTreeMap::new(),
+            spills: BTreeMap::new(),
+        };
+        for name in scratch.names(backing)? {
+            if let Some(id) = id_in(NOTE, &name) {
+                let note = Note::decode(&read(backing, &scratch.dir, &name)?);
+                scratch.notes.extend(note.map(|note| (id, note)));
+            } else if let Some(id) = id_in(SPILL, &name) {
+                let spill = decode(&read(backing, &scratch.dir, &name)?);
+                scratch.spills.extend(spill.map(|spill| (id, spill)));
+            }
+        }
+        Ok(scratch)
     }
 
     pub fn dir(&self) -> &B::Dir {
         &self.dir
+    }
+
+    /// Whether something is noted or kept of files, which a walk that ended early has left.
+    pub fn has_of_files(&self) -> bool {
+        let mut ids = self.notes.keys().chain(self.spills.keys());
+        ids.any(|id| id.len() == size_of::<FileId>())
     }
 
     /// Writes a durable file, with the owner and mode of `like`, or else the owner of `parent`; answers its name here.
@@ -66,46 +90,59 @@ impl<B: Backing> Scratch<B> {
         Ok(FILE)
     }
 
-    /// The attributes that a directory had before a walk that ended early has changed it.
-    pub fn noted(&self, attr: &Attr) -> Option<Attr> {
-        let found = self.found.filter(|found| found.ino == attr.ino)?;
-        Some(Attr {
-            mode: found.mode,
-            mtime: found.mtime,
-            ..*attr
-        })
+    /// What an object was like before it was changed, by this walk or one that ended early.
+    pub fn noted(&self, id: &[u8]) -> Option<Note> {
+        self.notes.get(id).copied()
     }
 
-    /// Notes durably what a directory is like.
-    pub fn note(&self, backing: &B, attr: &Attr) -> io::Result<()> {
-        let mut bytes = attr.ino.to_le_bytes().to_vec();
-        bytes.extend(attr.mode.to_le_bytes());
-        bytes.extend(attr.mtime.sec.to_le_bytes());
-        bytes.extend(attr.mtime.nsec.to_le_bytes());
-        self.write(backing, NOTE, &bytes)
-    }
-
-    /// Gives a directory back the mode and time it had, durably.
-    pub fn restore(&mut self, backing: &B, dir: &B::Dir, had: Option<Attr>) -> io::Result<()> {
-        let Some(had) = had else { return Ok(()) };
-        let target = Target::Dir(dir);
-        if backing.stat(target)?.mode != had.mode {
-            backing.chmod(target, had.mode & 0o7777)?;
+    /// Notes durably what an object is like, unless that is noted.
+    pub fn note(&mut self, backing: &B, id: &[u8], attr: &Attr) -> io::Result<()> {
+        if self.notes.contains_key(id) {
+            return Ok(());
         }
-        backing.set_times(target, SetTime::Keep, SetTime::At(had.mtime))?;
-        backing.sync_dir(dir)
-    }
-
-    /// Keeps attributes here while their inode has none of them.
-    pub fn spill(&mut self, backing: &B, spill: Spill) -> io::Result<()> {
-        self.write(backing, SPILL, &spill.encode())?;
-        self.spilled = Some(spill);
+        let note = Note {
+            mode: attr.mode & 0o7777,
+            mtime: attr.mtime,
+        };
+        self.write(backing, &called(NOTE, id), &note.encode())?;
+        self.notes.insert(id.to_vec(), note);
         Ok(())
     }
 
-    pub fn forget_spill(&mut self, backing: &B) -> io::Result<()> {
-        self.spilled = None;
-        remove(backing, &self.dir, SPILL)
+    /// What was noted of it, and is so again durably.
+    pub fn forget_note(&mut self, backing: &B, id: &[u8]) -> io::Result<()> {
+        self.notes.remove(id);
+        remove(backing, &self.dir, &called(NOTE, id))
+    }
+
+    /// Gives a directory back the mode and time it had, durably.
+    pub fn restore(&mut self, backing: &B, dir: &B::Dir, id: &[u8]) -> io::Result<()> {
+        let Some(had) = self.noted(id) else {
+            return Ok(());
+        };
+        let target = Target::Dir(dir);
+        if backing.stat(target)?.mode & 0o7777 != had.mode {
+            backing.chmod(target, had.mode)?;
+        }
+        backing.set_times(target, SetTime::Keep, SetTime::At(had.mtime))?;
+        backing.sync_dir(dir)?;
+        self.forget_note(backing, id)
+    }
+
+    /// Keeps attributes here, durably, while their inode has none of them.
+    pub fn spill(&mut self, backing: &B, id: &[u8], attributes: Attributes) -> io::Result<()> {
+        self.write(backing, &called(SPILL, id), &encode(&attributes))?;
+        self.spills.insert(id.to_vec(), attributes);
+        Ok(())
+    }
+
+    pub fn spilled(&self, id: &[u8]) -> Option<&Attributes> {
+        self.spills.get(id)
+    }
+
+    pub fn forget_spill(&mut self, backing: &B, id: &[u8]) -> io::Result<()> {
+        self.spills.remove(id);
+        remove(backing, &self.dir, &called(SPILL, id))
     }
 
     /// Whole and durable, or as it was before.
@@ -114,13 +151,21 @@ impl<B: Backing> Scratch<B> {
         let file = backing.create(&self.dir, FILE, 0o600)?;
         backing.write_at(&file, bytes, 0).map_err(|(_, e)| e)?;
         sync_file(backing, &file)?;
-        let replace = crate::store::backing::RenameMode::Replace;
+        let replace = RenameMode::Replace;
         backing.rename((&self.dir, FILE), (&self.dir, name), replace)?;
         backing.sync_dir(&self.dir)
     }
 
     /// Removes everything that walks have left here, durably: a later rotation must not take it for its own.
     pub fn clear(&self, backing: &B) -> io::Result<()> {
+        let names = self.names(backing)?;
+        names
+            .iter()
+            .try_for_each(|name| remove(backing, &self.dir, name))?;
+        backing.sync_dir(&self.dir)
+    }
+
+    fn names(&self, backing: &B) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         backing.list(&self.dir)?.read(&mut |entry| {
             if entry.name.starts_with(PREFIX) {
@@ -128,11 +173,17 @@ impl<B: Backing> Scratch<B> {
             }
             true
         })?;
-        names
-            .iter()
-            .try_for_each(|name| remove(backing, &self.dir, name))?;
-        backing.sync_dir(&self.dir)
+        Ok(names)
     }
+}
+
+fn called(what: &str, id: &[u8]) -> Vec<u8> {
+    [what, &BASE64URL_NOPAD.encode(id)].concat().into_bytes()
+}
+
+fn id_in(what: &str, name: &[u8]) -> Option<Vec<u8>> {
+    let id = name.strip_prefix(what.as_bytes())?;
+    BASE64URL_NOPAD.decode(id).ok()
 }
 
 /// Owner and group, where they differ: an ordinary user need not and cannot set them.
@@ -148,63 +199,56 @@ pub(super) fn own_as<B: Backing>(
     backing.chown(target, Some(like.uid), Some(like.gid))
 }
 
-fn read<B: Backing>(backing: &B, dir: &B::Dir, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
-    let file = match backing.open(dir, name, OpenFor::Read) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    };
+fn read<B: Backing>(backing: &B, dir: &B::Dir, name: &[u8]) -> io::Result<Vec<u8>> {
+    let file = backing.open(dir, name, OpenFor::Read)?;
     let mut bytes = vec![0; backing.stat(Target::File(&file))?.size as usize];
     let got = backing.read_at(&file, &mut bytes, 0)?;
     bytes.truncate(got);
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
-fn decode_note(bytes: &[u8]) -> Option<Attr> {
-    let bytes: &[u8; NOTE_LEN] = bytes.try_into().ok()?;
-    let attr = Attr {
-        ino: u64::from_le_bytes(bytes[..8].try_into().ok()?),
-        mode: u32::from_le_bytes(bytes[8..12].try_into().ok()?),
-        mtime: Time {
-            sec: i64::from_le_bytes(bytes[12..20].try_into().ok()?),
-            nsec: u32::from_le_bytes(bytes[20..].try_into().ok()?),
-        },
-        ..Attr::default()
-    };
-    (Kind::of_mode(attr.mode) == Some(Kind::Dir)).then_some(attr)
-}
-
-impl Spill {
-    /// inode u64, then each name and value with its length, u32, little-endian.
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = self.ino.to_le_bytes().to_vec();
-        for part in self
-            .attributes
-            .iter()
-            .flat_map(|(name, value)| [name, value])
-        {
-            bytes.extend((part.len() as u32).to_le_bytes());
-            bytes.extend(part);
-        }
+impl Note {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = self.mode.to_le_bytes().to_vec();
+        bytes.extend(self.mtime.sec.to_le_bytes());
+        bytes.extend(self.mtime.nsec.to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (ino, mut rest) = bytes.split_first_chunk()?;
-        let mut part = || {
-            let (len, after) = rest.split_first_chunk()?;
-            let (part, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-            rest = after;
-            Some(part.to_vec())
+        let bytes: &[u8; NOTE_LEN] = bytes.try_into().ok()?;
+        let mode = u32::from_le_bytes(bytes[..4].try_into().ok()?);
+        let mtime = Time {
+            sec: i64::from_le_bytes(bytes[4..12].try_into().ok()?),
+            nsec: u32::from_le_bytes(bytes[12..].try_into().ok()?),
         };
-        let mut attributes = Vec::new();
-        while let Some(name) = part() {
-            attributes.push((name, part()?));
-        }
-        rest.is_empty().then_some(Self {
-            ino: u64::from_le_bytes(*ino),
-            attributes,
-        })
+        (mode <= 0o7777).then_some(Self { mode, mtime })
     }
+}
+
+/// Each name and value with its length, u32, little-endian.
+fn encode(attributes: &Attributes) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in attributes.iter().flat_map(|(name, value)| [name, value]) {
+        bytes.extend((part.len() as u32).to_le_bytes());
+        bytes.extend(part);
+    }
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Attributes> {
+    let mut rest = bytes;
+    let mut part = || {
+        let (len, after) = rest.split_first_chunk()?;
+        let (part, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+        rest = after;
+        Some(part.to_vec())
+    };
+    let mut attributes = Vec::new();
+    while let Some(name) = part() {
+        attributes.push((name, part()?));
+    }
+    rest.is_empty().then_some(attributes)
 }
 
 #[cfg(test)]
@@ -214,16 +258,29 @@ mod tests {
     #[test]
     fn spilled_attributes_survive_the_round_trip_and_are_read_whole_or_not_at_all() {
         let pair = |n: u8| (vec![n; 5], vec![n; usize::from(n) * 100]);
-        let spill = Spill {
-            ino: 7,
-            attributes: vec![pair(0), pair(1), pair(9)],
-        };
-        let bytes = spill.encode();
-        let back = Spill::decode(&bytes).expect("our own");
-        assert_eq!((back.ino, back.attributes), (7, spill.attributes));
+        let attributes = vec![pair(0), pair(1), pair(9)];
+        let bytes = encode(&attributes);
+        assert_eq!(decode(&bytes), Some(attributes));
         for len in 0..bytes.len() {
-            let cut = Spill::decode(&bytes[..len]);
-            assert!(cut.is_none_or(|cut| cut.attributes.len() < 3), "{len}");
+            let cut = decode(&bytes[..len]);
+            assert!(cut.is_none_or(|cut| cut.len() < 3), "{len}");
         }
+    }
+
+    #[test]
+    fn a_note_survives_the_round_trip() {
+        let note = Note {
+            mode: 0o1750,
+            mtime: Time { sec: -5, nsec: 7 },
+        };
+        assert_eq!(Note::decode(&note.encode()), Some(note));
+        assert_eq!(Note::decode(&note.encode()[1..]), None);
+    }
+
+    #[test]
+    fn the_name_of_a_note_tells_whose_it_is() {
+        let name = called(NOTE, &[0xfb; 24]);
+        assert_eq!(id_in(NOTE, &name), Some(vec![0xfb; 24]));
+        assert_eq!(id_in(SPILL, &name), None);
     }
 }
