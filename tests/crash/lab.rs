@@ -141,38 +141,33 @@ impl Lab {
     }
 
     pub fn open(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
-        self.open_as(disk, false)
+        self.open_as(disk, (&self.keys, &self.header), false)
+    }
+
+    /// Opens it under another header than it was made with.
+    pub fn open_under(
+        &self,
+        disk: &SimDisk,
+        keys: &Arc<VolumeKeys>,
+        header: &VolumeHeader,
+    ) -> Result<Fs<SimDisk>, String> {
+        self.open_as(disk, (keys, header), false)
     }
 
     /// Opens a copy that was made while the volume was in use.
     pub fn open_copy(&self, disk: &SimDisk) -> Result<Fs<SimDisk>, String> {
-        self.open_as(disk, true)
+        self.open_as(disk, (&self.keys, &self.header), true)
     }
 
     pub fn header(&self) -> &VolumeHeader {
         &self.header
     }
 
-    /// Opens it with the keys of a header that was read from the disk.
-    pub fn open_with(
-        &self,
-        disk: &SimDisk,
-        keys: Arc<VolumeKeys>,
-        header: &VolumeHeader,
-    ) -> Result<Fs<SimDisk>, String> {
-        self.open_volume(disk, keys, header, false)
-    }
-
-    fn open_as(&self, disk: &SimDisk, copy: bool) -> Result<Fs<SimDisk>, String> {
-        self.open_volume(disk, self.keys.clone(), &self.header, copy)
-    }
-
     /// The only place that knows how a volume is opened.
-    fn open_volume(
+    fn open_as(
         &self,
         disk: &SimDisk,
-        keys: Arc<VolumeKeys>,
-        header: &VolumeHeader,
+        (keys, header): (&Arc<VolumeKeys>, &VolumeHeader),
         copy: bool,
     ) -> Result<Fs<SimDisk>, String> {
         let options = Options {
@@ -181,8 +176,15 @@ impl Lab {
             segment_len: SEGMENT_LEN,
             ..Options::default()
         };
-        let volume = Volume::on(disk.clone(), None, keys, header, Access::ReadWrite, options)
-            .map_err(|e: VolumeError| e.to_string())?;
+        let volume = Volume::on(
+            disk.clone(),
+            None,
+            keys.clone(),
+            header,
+            Access::ReadWrite,
+            options,
+        )
+        .map_err(|e: VolumeError| e.to_string())?;
         let config = Config {
             own_as_caller: false,
             acl: false,

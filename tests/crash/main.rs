@@ -22,6 +22,7 @@ mod oracle;
 mod place;
 mod profile;
 mod random;
+mod renames;
 mod rotation;
 mod runner;
 mod states;

@@ -13,6 +13,10 @@ use crate::disk::listing::{Listed, SimListing};
 use crate::disk::op::{AttrChange, Op};
 use crate::disk::{CallKind, DirHandle, Fault, FileHandle, ROOT_INO, SimDisk, State, error};
 
+/// As on ext4: the longest target of a link, and the bytes that the attributes of an inode may take.
+const TARGET_MAX: usize = 4095;
+const XATTR_ROOM: usize = BLOCK;
+
 impl State {
     fn file(&self, ino: Ino) -> io::Result<&FileBody> {
         self.node(ino)?
@@ -232,6 +236,9 @@ impl Backing for SimDisk {
     fn symlink(&self, dir: &DirHandle, name: &[u8], target: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         state.may(CallKind::Grow)?;
+        if target.len() > TARGET_MAX {
+            return error(libc::ENAMETOOLONG);
+        }
         let mode = libc::S_IFLNK | 0o777;
         state
             .make(dir.0, name, mode, Body::Symlink(target.to_vec()), 0)
@@ -392,6 +399,11 @@ impl Backing for SimDisk {
             (XattrMode::Create, true) => return error(libc::EEXIST),
             (XattrMode::Replace, false) => return error(libc::ENODATA),
             _ => {}
+        }
+        let others = state.node(ino)?.xattrs.iter().filter(|(n, _)| *n != name);
+        let taken = others.map(|(name, value)| name.len() + value.len());
+        if taken.sum::<usize>() + name.len() + value.len() > XATTR_ROOM {
+            return error(libc::ENOSPC);
         }
         state.perform(Op::Xattr {
             ino,

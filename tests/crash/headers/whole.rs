@@ -53,7 +53,7 @@ impl Expected {
     fn of(vault: &Vault) -> Self {
         let disk = SimDisk::from_now(vault.base.clone());
         let keys = keys_of(&vault.header, &[&vault.key]).expect("authentic");
-        let fs = vault.lab.open_with(&disk, keys, &vault.header);
+        let fs = vault.lab.open_under(&disk, &keys, &vault.header);
         let fs = fs.expect("whole");
         let seen = observe(&fs, &[]);
         assert!(seen.files.len() >= 2 && seen.unreadable.is_empty());
@@ -65,7 +65,7 @@ impl Expected {
 /// Judges a run by opening the whole volume.
 fn examine(vault: &Vault, keys: &[&VolumeKey], expected: &Expected, run: &Run) -> Outcome {
     let open = |disk: &SimDisk, found: &VolumeHeader| -> Result<(), String> {
-        let fs = vault.lab.open_with(disk, keys_of(found, keys)?, found)?;
+        let fs = vault.lab.open_under(disk, &keys_of(found, keys)?, found)?;
         let seen = observe(&fs, &[]);
         let same = seen.files == expected.seen.files
             && seen.slots.keys().eq(expected.seen.slots.keys())
@@ -131,7 +131,7 @@ fn another_volume_key_is_there_as_a_whole_or_not_at_all() {
     for left in out.left {
         let disk = SimDisk::from_now(left.image.clone());
         let keys = keys_of(&left.header, &[&vault.key, &key]).expect("authentic");
-        let fs = vault.lab.open_with(&disk, keys, &left.header);
+        let fs = vault.lab.open_under(&disk, &keys, &left.header);
         fs.and_then(|fs| fs.close().map_err(|e| e.to_string()))
             .expect("nothing fails");
         let begin = disk.log_len();
@@ -176,7 +176,7 @@ impl Rotation {
         let disk = SimDisk::from_now(vault.base.clone());
         let mut keys = keys_of(&vault.header, &[&vault.key]).expect("authentic");
         let open = |keys: &Arc<VolumeKeys>, header: &VolumeHeader| {
-            let fs = vault.lab.open_with(&disk, Arc::clone(keys), header);
+            let fs = vault.lab.open_under(&disk, keys, header);
             fs.expect("whole")
         };
         let mounted = self.killed_at.map(|_| open(&keys, &vault.header));
