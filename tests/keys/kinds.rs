@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use wardfs::format::slot::{Slot, SlotKind};
+use wardfs::format::volume::VolumeHeader;
+
 use crate::common::namespace::in_own_namespace;
 use crate::common::{Mount, TempDir, Vault, run};
 use crate::lab::*;
@@ -174,6 +177,98 @@ fn a_command_that_the_administrator_lists_is_run_without_a_question() {
         assert!(!was_run(&program));
         run(Command::new("umount").args(["--lazy", "/etc"])).ok();
     });
+}
+
+/// Whoever can write to the vault can put a header there that names any command, and it is read before anything shows
+/// that it is not authentic. Nothing of it is run: not for a whole header of another vault, not for slots that were added,
+/// and not for the user's own slot with another command, or with his command and other arguments.
+#[test]
+fn a_command_of_a_header_that_somebody_put_there_is_not_run() {
+    let [ours, theirs] = [Vault::new(), Vault::new()];
+    let tool = program(&ours, "tool", "echo \"$*\" >> \"$0.args\"; echo x");
+    let evil = program(&theirs, "evil", "echo x");
+    add(&ours, &["--new-key-command", &tool]);
+    add(&theirs, &["--new-key-command", &evil]);
+    add(&theirs, &["--new-key-command", &format!("{tool} other")]);
+    assert!(was_run(&tool) && was_run(&evil));
+    fs::remove_file(format!("{tool}.args")).expect("it was run");
+    let copies = ["volume", "volume.bak"].map(|name| ours.path().join("~wardfs").join(name));
+    let read = |vault: &Vault| {
+        let bytes = fs::read(vault.path().join("~wardfs/volume")).expect("a vault");
+        VolumeHeader::decode(&bytes).expect("whole")
+    };
+    let (own, foreign) = (read(&ours), read(&theirs));
+    let commands = |header: &VolumeHeader| -> Vec<Slot> {
+        let slots = header.slots.iter();
+        slots
+            .filter(|s| s.kind == SlotKind::Command)
+            .cloned()
+            .collect()
+    };
+    let stolen = commands(&foreign);
+    assert_eq!((commands(&own).len(), stolen.len()), (1, 2));
+    let mut added = own.clone();
+    added.slots.extend(
+        stolen
+            .iter()
+            .zip(7..)
+            .map(|(slot, id)| Slot { id, ..slot.clone() }),
+    );
+    let changed = |slot: &Slot| {
+        let mut header = own.clone();
+        header.slots[1].data.clone_from(&slot.data);
+        header
+    };
+    let headers = [foreign, added, changed(&stolen[0]), changed(&stolen[1])];
+    let new = ours.dir().file("new", "new one").display().to_string();
+    let mountpoint = ours.mountpoint().display().to_string();
+    let verbs: [&[&str]; 8] = [
+        &["mount", "VAULT", &mountpoint],
+        &["key", "test", "VAULT"],
+        &["key", "add", "VAULT", "--new-passphrase-file", &new],
+        &["key", "change", "VAULT", "--new-passphrase-file", &new],
+        &["header", "verify", "VAULT"],
+        &["check", "VAULT"],
+        &["rotate", "VAULT"],
+        &["rotate", "VAULT", "--volume-key"],
+    ];
+    let told: [&[&str]; 4] = [
+        &[],
+        &["--key-command", &tool],
+        &["--slot", "1"],
+        &["--slot", "7"],
+    ];
+    let path = ours.path().display().to_string();
+    let mut refused = 0;
+    for header in headers {
+        let bytes = header.encode();
+        copies
+            .iter()
+            .for_each(|copy| fs::write(copy, &bytes).expect("stored"));
+        for (verb, told) in verbs.iter().flat_map(|verb| told.map(|told| (verb, told))) {
+            let words = verb.iter().map(|word| word.replace("VAULT", &path));
+            let ran = run(crate::common::wardfs().args(words).args(told));
+            assert_ne!(ran.code, Some(0), "{verb:?} {told:?}: {ran:?}");
+            assert!(!was_run(&evil), "{verb:?} {told:?}: {ran:?}");
+            refused += 1;
+        }
+        // It is shown, and that is all.
+        run(&mut bare(&ours, ["key", "list"])).ok();
+        let backup = ours.dir().file("backup", &bytes);
+        let mut restore = bare(&ours, ["header", "restore"]);
+        let ran = run(restore.arg(backup).arg("--yes"));
+        assert_ne!(ran.code, Some(0), "{ran:?}");
+        assert!(!was_run(&evil));
+    }
+    assert_eq!(refused, 4 * 8 * 4);
+    // The user's own command is run where he names it, and always as he named it.
+    let arguments = fs::read_to_string(format!("{tool}.args")).unwrap_or_default();
+    assert!(arguments.lines().all(str::is_empty), "{arguments}");
+    let own = own.encode();
+    copies
+        .iter()
+        .for_each(|copy| fs::write(copy, &own).expect("stored"));
+    opens(&ours, 1, &["--key-command", &tool]);
 }
 
 /// Whether a real program is there; says so if not.
