@@ -73,6 +73,7 @@ pub fn print_report(
         "failed",
         failed.map(|f| format!("{}: {}", f.path, f.error)).collect(),
     );
+    list("no key", report.without_key.clone());
     list("not found", report.orphans.clone());
     if copy {
         list("was in use", report.in_use.clone());
@@ -92,6 +93,7 @@ pub fn named(volume: &Volume<Disk>) -> Report {
         &mut report.in_use,
         &mut report.emptied,
         &mut report.damaged,
+        &mut report.without_key,
         &mut report.orphans,
     ];
     lists.into_iter().flatten().for_each(name);

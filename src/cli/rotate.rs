@@ -22,6 +22,7 @@ use super::output::{iso_time, print};
 use super::progress::{self, Progress};
 use super::unlock::UnlockArgs;
 use super::{finding, place, recovered};
+use crate::crypto::VolumeKeys;
 use crate::format::volume::INCOMPATIBLE_JOURNAL;
 use crate::fs::pace::Pace;
 use crate::fs::rotate::{Skipped, Walked, Watch};
@@ -182,11 +183,11 @@ fn lock(vault: &Path) -> Result<Option<VaultLock>, Failure> {
 fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
     let vault = session.vault.clone();
     let failed = |e| Failure::volume(&vault, &e);
-    let begun =
-        session.change(|header, key| rotation::begin(header, key, Hands::Own).map_err(refused))?;
-    tell_begun(&begun, report.json, report.verbosity)?;
-    let Begun { keys, target, .. } = begun;
+    // Put in order with the keys as they are: a new one must not hide that an older header was put back.
     let header = session.unlocked.locked.header().clone();
+    let unlocked = |e| failed(VolumeError::Unlock(e));
+    let state = rotation::state(&header, &session.unlocked.opened.key).map_err(unlocked)?;
+    let keys = VolumeKeys::new(&session.unlocked.opened.key, state.keyring);
     let disk = Disk::open(&vault, Atime::Keep)
         .map_err(|e| failed(VolumeError::io("open the vault", e)))?;
     let volume = Volume::on(
@@ -198,6 +199,25 @@ fn rotate(session: &mut Session, report: &Report<'_>) -> Result<Exit, Failure> {
         Options::default(),
     )
     .map_err(failed)?;
+    let begun = session.change(|header, key| {
+        let begun = rotation::begin(header, key, Hands::Own).map_err(refused)?;
+        let state = rotation::state(header, key).map_err(|e| refused(e.into()))?;
+        Ok((begun, state.keyring))
+    });
+    let followed = begun.and_then(|(begun, keyring)| {
+        let followed = volume.keys().follow(keyring);
+        followed.map_err(|_| changed_meanwhile()).map(|_| begun)
+    });
+    let begun = match followed {
+        Ok(begun) => begun,
+        Err(e) => {
+            // Nothing was written. Why it did not begin says more than a failure now.
+            let _ = volume.close(None);
+            return Err(e);
+        }
+    };
+    let target = begun.target;
+    tell_begun(&begun, report.json, report.verbosity)?;
     if !report.json {
         recovered::print_report(&volume, false, report.verbosity)?;
     } else if !volume.recovered().is_empty() {
@@ -298,6 +318,11 @@ fn refused(e: RotationError) -> Refused {
             format!("there is nothing to pause: {e}"),
         )),
     }
+}
+
+fn changed_meanwhile() -> Failure {
+    let message = "the content keys were changed by somebody else just now";
+    Failure::new(Exit::Failed, message).advise("Start the rotation again.")
 }
 
 fn interrupted(vault: &Path, error: &fs::Error) -> Failure {

@@ -9,6 +9,8 @@ use crate::format::file::CHUNK_OVERHEAD;
 pub enum Damage {
     /// The AEAD refused it: changed, moved, from another file, or torn.
     Unauthentic,
+    /// As above, and it names an epoch that the keyring does not have.
+    NoKey,
     /// It is the last chunk but does not say so: the file was cut here.
     Cut,
     /// It says it is the last chunk but others follow.
@@ -27,6 +29,10 @@ impl std::fmt::Display for Damage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Unauthentic => "does not authenticate",
+            Self::NoKey => {
+                "does not authenticate, and names a content key that the volume header does not have: \
+                 was an older header put back? wardfs header restore brings the newest one"
+            }
             Self::Cut => "the file was cut here",
             Self::Extended => "a last chunk stands in the middle of the file",
             Self::Hole => "is zeroed, but the file has no holes",
@@ -109,9 +115,12 @@ pub fn open_chunk(
             Position::Last => Err(Damage::Hole),
         };
     }
-    let meta = keys
-        .open(no, stored, out)
-        .map_err(|_| Damage::Unauthentic)?;
+    let meta = keys.open(no, stored, out).map_err(|_| {
+        match stored.first_chunk().is_some_and(|n| keys.lacks_key_of(n)) {
+            true => Damage::NoKey,
+            false => Damage::Unauthentic,
+        }
+    })?;
     let damage = match (position, meta.flags.is_final) {
         (Position::Inner, false) | (Position::Last, true) => {
             return Ok(Opened::Data {

@@ -152,6 +152,12 @@ impl FileKeys {
         ChunkMeta::decode(self.mask.unmask(nonce))
     }
 
+    /// Whether a nonce names an epoch that the keyring does not have. Unauthenticated: one in 64 random nonces does.
+    pub fn lacks_key_of(&self, nonce: &Nonce) -> bool {
+        self.peek_meta(nonce)
+            .is_some_and(|meta| self.aead(meta.epoch).is_none())
+    }
+
     fn aead(&self, epoch: Epoch) -> Option<&Aead> {
         let mut key = &self.first;
         while key.epoch != epoch {

@@ -10,6 +10,7 @@ mod lab;
 mod moves;
 mod names;
 mod online;
+mod put_back;
 mod refused;
 mod trouble;
 mod volume_key;

@@ -27,7 +27,7 @@ use std::time::Instant;
 
 use ::log as logging;
 
-use crate::content::{Buffer, Geometry, seal_run};
+use crate::content::{Buffer, Damage, Geometry, seal_run};
 use crate::crypto::{ChunkFlags, ChunkNo, Cipher, FileId, FileKeys, VolumeKeys, WriteSeq};
 use crate::format::file::HEADER_LEN;
 use crate::format::superblock::Superblock;
@@ -100,7 +100,7 @@ impl Recovery {
     /// Whether every file was brought to what it should hold. If not, the turns must not be called done with, and the
     /// volume must not be written to: mount it read-only, with the views.
     pub fn is_complete(&self) -> bool {
-        self.report.failed.is_empty()
+        self.report.failed.is_empty() && self.report.without_key.is_empty()
     }
 }
 
@@ -155,6 +155,8 @@ pub fn run<B: Backing>(env: &Env<'_, B>) -> Result<Recovery> {
                 Origin::Copy => WriteSeq::MAX,
             },
             may_be_ahead: env.origin == Origin::Copy,
+            // A lost superblock, or one of another moment, may bring back groups from before a rotation.
+            has_keys: env.origin == Origin::InPlace && stand_in.is_none(),
         },
         since: fresh::since(found.opened_at, &found.windows),
         reseal_with: found.seq_high_water,
@@ -479,6 +481,14 @@ impl<B: Backing> Run<'_, B> {
 
     fn failed(&mut self, path: &[u8], e: &Error) {
         logging::error!("a file could not be recovered: {e}");
+        if let Error::Damaged {
+            damage: Damage::NoKey,
+            ..
+        } = e
+        {
+            self.report.without_key.push(shown(path));
+            return;
+        }
         self.report.failed.push(Failed {
             path: shown(path),
             error: e.to_string(),

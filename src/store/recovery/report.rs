@@ -21,6 +21,8 @@ pub struct Report {
     pub damaged: Vec<String>,
     /// Files that could not be read or written.
     pub failed: Vec<Failed>,
+    /// Files that were written with a content key that the header does not have: an older one was put back.
+    pub without_key: Vec<String>,
     /// Files of the journal that are not in the vault any more: by their last paths.
     pub orphans: Vec<String>,
     /// Files of the journal that were deleted.
@@ -129,6 +131,14 @@ impl std::fmt::Display for Report {
             format!(
                 "{} could not be read or written: mount again when the disk works",
                 files(self.failed.len())
+            ),
+        )?;
+        line(
+            self.without_key.len(),
+            format!(
+                "{} written with a content key that the volume header does not have: an older header was put back. \
+                 Put the newest one in its place: wardfs header restore",
+                files(self.without_key.len())
             ),
         )?;
         line(

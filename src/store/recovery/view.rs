@@ -63,12 +63,15 @@ pub struct Limits {
     pub unused: WriteSeq,
     /// The data file may be of a later moment than the journal: in a copy.
     pub may_be_ahead: bool,
+    /// What is recovered was written with content keys that the header has; one that it lacks is no damage, but means that
+    /// an older header was put back.
+    pub has_keys: bool,
 }
 
 /// See the module. `next_seq` numbers a last chunk that has to be sealed anew.
 ///
 /// # Errors
-/// Those of reading; the file has not been judged then.
+/// Those of reading, and [`crate::content::Damage::NoKey`]; the file has not been judged then.
 pub fn build<S: Stored>(
     history: &History,
     keys: &FileKeys,

@@ -155,7 +155,7 @@ fn another_volume_key_is_there_as_a_whole_or_not_at_all() {
 
 /// A rotation from its first call to its last, by one process or under a mount.
 struct Rotation {
-    /// At which call the one who begins it under a mount is killed; else it is not mounted.
+    /// At which call the one who begins it under a mount is killed; else who begins it goes on with it himself.
     killed_at: Option<usize>,
     lacks: Lacks,
 }
@@ -174,15 +174,13 @@ impl Rotation {
     /// `None` if it was killed before it had begun.
     fn run(&self, vault: &Vault) -> Option<Run> {
         let disk = SimDisk::from_now(vault.base.clone());
-        let mut keys = keys_of(&vault.header, &[&vault.key]).expect("authentic");
-        let open = |keys: &Arc<VolumeKeys>, header: &VolumeHeader| {
-            let fs = vault.lab.open_under(&disk, keys, header);
-            fs.expect("whole")
-        };
-        let mounted = self.killed_at.map(|_| open(&keys, &vault.header));
+        // The volume is put in order with the keys as they are, and then follows.
+        let keys = keys_of(&vault.header, &[&vault.key]).expect("authentic");
+        let fs = vault.lab.open_under(&disk, &keys, &vault.header);
+        let fs = fs.expect("whole");
         disk.plan(self.killed_at.map(killed_at));
         let first = disk.log_len();
-        let hands = match mounted {
+        let hands = match self.killed_at {
             Some(_) => Hands::Daemon(None),
             None => Hands::Own,
         };
@@ -196,20 +194,10 @@ impl Rotation {
         if !state.is_under_way() {
             return None;
         }
-        // The daemon follows; whoever rotates by himself opens the volume with the new keys.
-        let fs = match mounted {
-            Some(fs) => {
-                if self.lacks != Lacks::Settling {
-                    header::settle(&disk, &found).expect("nothing fails");
-                }
-                assert_eq!(keys.follow(state.keyring), Ok(Some(Epoch(1))));
-                fs
-            }
-            None => {
-                keys = Arc::new(VolumeKeys::new(&vault.key, state.keyring));
-                open(&keys, &found)
-            }
-        };
+        if self.killed_at.is_some() && self.lacks != Lacks::Settling {
+            header::settle(&disk, &found).expect("nothing fails");
+        }
+        assert_eq!(keys.follow(state.keyring), Ok(Some(Epoch(1))));
         let begun = (first, disk.log_len());
         if self.lacks == Lacks::Syncs {
             disk.plan(Some(Plan {

@@ -1,9 +1,9 @@
 //! The verdict on one chunk: which of its candidates is what it holds.
 
-use crate::content::{Geometry, run};
+use crate::content::{Damage, Geometry, run};
 use crate::crypto::{ChunkFlags, ChunkMeta, ChunkNo, FileKeys, WriteSeq};
 use crate::format::file::{CHUNK_OVERHEAD, NONCE_LEN};
-use crate::store::error::Result;
+use crate::store::error::{Error, Result};
 use crate::store::recovery::view::deaths::Death;
 use crate::store::recovery::view::{ImageAt, Limits, Stored, chunk_count};
 
@@ -130,6 +130,11 @@ impl<'a, S: Stored> Judge<'a, S> {
             }
             InPlace::Data(..) | InPlace::Zero => Found::Hole(death),
             InPlace::Bad => {
+                let new = self.limits.durable..self.limits.unused;
+                let is_new = |m: ChunkMeta| new.contains(&m.seq);
+                if self.limits.has_keys && lacks_key(self.keys, &self.slot, is_new) {
+                    return Err(Error::chunk(ChunkNo(no), Damage::NoKey));
+                }
                 // The header and the first nonce share a sector: this one was not torn, and tells the file's age.
                 self.met_old |= no == 0 && death.is_none() && self.claims_to_be_old();
                 Found::Bad(death)
@@ -147,6 +152,10 @@ impl<'a, S: Stored> Judge<'a, S> {
             if let Some(meta) = opened.ok().filter(|m| m.seq == image.seq) {
                 return Ok(Some(meta));
             }
+        }
+        let own = |m: ChunkMeta| m.seq == image.seq;
+        if fits && self.limits.has_keys && lacks_key(self.keys, &self.image, own) {
+            return Err(Error::chunk(ChunkNo(no), Damage::NoKey));
         }
         self.refused += 1;
         Ok(None)
@@ -199,4 +208,11 @@ impl<'a, S: Stored> Judge<'a, S> {
             .open(ChunkNo(no), stored, &mut self.plain_in_place)
             .ok()
     }
+}
+
+/// Whether a chunk that does not authenticate was sealed with a key that the header lacks. Its nonce alone says so: it
+/// counts only if it also names a write sequence that fits, which one of damaged bytes does not.
+fn lacks_key(keys: &FileKeys, stored: &[u8], fits: impl Fn(ChunkMeta) -> bool) -> bool {
+    let nonce: Option<&[u8; NONCE_LEN]> = stored.first_chunk();
+    nonce.is_some_and(|nonce| keys.peek_meta(nonce).is_some_and(fits) && keys.lacks_key_of(nonce))
 }

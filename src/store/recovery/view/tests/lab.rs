@@ -202,6 +202,7 @@ impl Lab {
             limits: Limits {
                 durable: WriteSeq(100),
                 may_be_ahead: false,
+                has_keys: true,
                 unused: WriteSeq(1 << 30),
             },
             seq: 1 << 20,
