@@ -176,6 +176,27 @@ pub fn epochs(header: &VolumeHeader, key: &VolumeKey) -> Result<Vec<(Epoch, i64)
     Ok(keyring.roots.iter().map(|r| (r.epoch, r.created)).collect())
 }
 
+/// How many content keys of `newer` are not in `header`: their numbers alone do not tell, these come again.
+///
+/// # Errors
+/// [`UnlockError::Tampered`] if the key is not that of both.
+pub fn lacking(
+    header: &VolumeHeader,
+    newer: &VolumeHeader,
+    key: &VolumeKey,
+) -> Result<usize, UnlockError> {
+    let mac_key = key.header_mac_key();
+    if !header.mac_matches(&mac_key) || !newer.mac_matches(&mac_key) {
+        return Err(UnlockError::Tampered);
+    }
+    let (has, needed) = (open_keyring(header, key)?, open_keyring(newer, key)?);
+    let is_there = |wanted: &&ContentRoot| {
+        let own = has.root(wanted.epoch);
+        own.is_some_and(|own| own.root.ct_eq(wanted.root.as_bytes()))
+    };
+    Ok(needed.roots.len() - needed.roots.iter().filter(is_there).count())
+}
+
 /// Authenticates the header as it is now.
 pub fn remac(header: &mut VolumeHeader, key: &impl HeaderKey) {
     header.mac = header.compute_mac(&key.header_mac_key());

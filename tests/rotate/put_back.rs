@@ -205,6 +205,44 @@ fn over_a_vault_that_was_closed_in_order_it_reads_less_and_harms_nothing() {
     ends_whole(&vault, &files);
 }
 
+/// A rotation that begins from an older header has another key of the same number; the older one is not taken for it.
+#[test]
+fn a_rotation_that_begins_from_it_keeps_every_key_and_names_what_it_lacks() {
+    let (vault, before) = vault();
+    let under_way = begin(&vault, Hands::Own);
+    let mount = vault.mount();
+    let old = write_some(&mount);
+    close(mount);
+    put(&vault, &before);
+    let ran = run(&mut rotate(&vault));
+    assert_eq!(ran.code, Some(27), "{ran:?}");
+    assert!(
+        ran.stdout.contains("The old content key is kept"),
+        "{ran:?}"
+    );
+    assert_eq!(keyring(&vault).0, [0, 1]);
+    // The newer header is not put over this one without a word: it lacks the key that was made meanwhile.
+    let backup = vault.dir().file("backup", &under_way);
+    let mut restore = wardfs();
+    restore
+        .args(["header", "restore", "--yes"])
+        .arg(vault.path());
+    restore.arg(&backup);
+    restore
+        .arg("--passphrase-file")
+        .arg(vault.passphrase_file());
+    run(&mut restore).refused(1, &["content keys were added since", "--force"]);
+    let mount = vault.mount();
+    assert_eq!(
+        fs::read(mount.join("other")).expect("readable"),
+        bytes(2, 20_000)
+    );
+    close(mount);
+    put(&vault, &under_way);
+    let new = bytes(4, 50_000);
+    reads(&vault, &[("old", &old), ("new", &new)]);
+}
+
 /// The record of the rotation goes back with the header: it is paused again, or goes on again, and ends whole.
 #[test]
 fn one_of_the_same_rotation_only_asks_for_what_was_asked_before() {

@@ -17,7 +17,7 @@ use crate::cli::{place, secret};
 use crate::format::volume::VolumeHeader;
 use crate::keys::header as keyed;
 use crate::store::header_care::{copies, read_bytes, tree_belongs_to};
-use crate::store::volume::{Locked, VolumeError};
+use crate::store::volume::Locked;
 use crate::sys::secret::harden_process;
 
 /// Put a backed-up header back into its vault
@@ -163,16 +163,13 @@ fn check_epochs(
     unlocked: &Unlocked,
 ) -> Result<(), Failure> {
     let key = &unlocked.opened.key;
-    let volume = |e| Failure::volume(&args.vault, &VolumeError::Unlock(e));
-    let has = keyed::epochs(unlocked.locked.header(), key).map_err(volume)?;
-    let Ok(needed) = keyed::epochs(current, key) else {
+    let Ok(missing) = keyed::lacking(unlocked.locked.header(), current, key) else {
         warn(
             "the header in the vault was not written with the key of this one: the volume key was replaced since \
              (wardfs rotate --volume-key), or somebody without the key wrote it",
         );
         return Ok(());
     };
-    let missing = needed.iter().filter(|epoch| !has.contains(epoch)).count();
     if missing == 0 || args.force {
         return Ok(());
     }
