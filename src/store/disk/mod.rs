@@ -57,20 +57,31 @@ impl Disk {
         })
     }
 
+    /// Opens so that access times stay, where they are to.
+    fn quietly(
+        &self,
+        flags: OFlags,
+        open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+    ) -> rustix::io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        if self.atime == Atime::Keep {
+            match open(flags | OFlags::NOATIME) {
+                Err(Errno::PERM) => {}
+                other => return other,
+            }
+        }
+        open(flags)
+    }
+
     fn open_quietly(
         &self,
         dir: &OwnedFd,
         name: &[u8],
         flags: OFlags,
     ) -> rustix::io::Result<OwnedFd> {
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        if self.atime == Atime::Keep {
-            match fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
-                Err(Errno::PERM) => {}
-                other => return other,
-            }
-        }
-        fs::openat(dir, name, flags, Mode::empty())
+        self.quietly(flags | OFlags::NOFOLLOW, |flags| {
+            fs::openat(dir, name, flags, Mode::empty())
+        })
     }
 
     /// Calls `op`, and where the owner may list his own directory but not search it, again with that right for a moment:
@@ -80,20 +91,32 @@ impl Disk {
         dir: &OwnedFd,
         op: impl Fn() -> rustix::io::Result<R>,
     ) -> rustix::io::Result<R> {
+        self.as_owner(dir, Mode::XUSR, op)
+    }
+
+    /// Calls `op`, and where the owner's own mode bits forbid it, again with `widened` bits for a moment.
+    fn as_owner<R>(
+        &self,
+        of: &OwnedFd,
+        widened: Mode,
+        mut op: impl FnMut() -> rustix::io::Result<R>,
+    ) -> rustix::io::Result<R> {
         match op() {
             Err(Errno::ACCESS) => {}
             other => return other,
         }
         let _alone = self.widening.lock().unwrap_or_else(PoisonError::into_inner);
-        let stat = fs::fstat(dir)?;
+        let stat = fs::fstat(of)?;
         let mode = Mode::from_raw_mode(stat.st_mode);
         let own = stat.st_uid == rustix::process::geteuid().as_raw();
-        if !own || mode.contains(Mode::XUSR) {
+        let link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+        if !own || link || mode.contains(widened) {
             return op();
         }
-        fs::fchmod(dir, mode | Mode::XUSR)?;
+        let path = magic_path(of);
+        fs::chmod(path.as_str(), mode | widened)?;
         let outcome = op();
-        fs::fchmod(dir, mode)?;
+        fs::chmod(path.as_str(), mode)?;
         outcome
     }
 
@@ -109,21 +132,18 @@ impl Disk {
             Err(Errno::ACCESS) => {}
             other => return Ok(other?),
         }
-        let pin = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let pinned = fs::openat(dir, name, pin, Mode::empty())?;
-        let _alone = self.widening.lock().unwrap_or_else(PoisonError::into_inner);
-        let stat = fs::fstat(&pinned)?;
-        let mode = Mode::from_raw_mode(stat.st_mode);
-        let own = stat.st_uid == rustix::process::geteuid().as_raw();
-        let link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        if !own || link || mode.contains(widened) {
-            return Ok(self.open_quietly(dir, name, flags)?);
-        }
+        // Not by its name: the owner may not be allowed to search the directory either.
+        let pinned = self.pin(dir, name)?;
         let path = magic_path(&pinned);
-        fs::chmod(path.as_str(), mode | widened)?;
-        let opened = self.open_quietly(dir, name, flags);
-        fs::chmod(path.as_str(), mode)?;
-        Ok(opened?)
+        Ok(self.as_owner(&pinned, widened, || {
+            self.quietly(flags, |flags| fs::open(path.as_str(), flags, Mode::empty()))
+        })?)
+    }
+
+    /// A descriptor that only names the object.
+    fn pin(&self, dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.searching(dir, || fs::openat(dir, name, flags, Mode::empty()))
     }
 
     /// A path that names exactly the object of `target`, for calls that have no `*at` form.
@@ -134,11 +154,7 @@ impl Disk {
     ) -> io::Result<R> {
         match target {
             Target::Dir(fd) | Target::File(fd) => Ok(call(&magic_path(fd))?),
-            Target::At(dir, name) => {
-                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let pinned = fs::openat(dir, name, flags, Mode::empty())?;
-                Ok(call(&magic_path(&pinned))?)
-            }
+            Target::At(dir, name) => Ok(call(&magic_path(&self.pin(dir, name)?))?),
         }
     }
 }
@@ -203,11 +219,10 @@ impl Backing for Disk {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let fd = match self.open_quietly(dir, b".", flags) {
             // Going to `.` needs the right to search, which listing does not.
-            Err(Errno::ACCESS) => fs::open(
-                magic_path(dir).as_str(),
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?,
+            Err(Errno::ACCESS) => self.as_owner(dir, Mode::RUSR, || {
+                let path = magic_path(dir);
+                fs::open(path.as_str(), flags | OFlags::CLOEXEC, Mode::empty())
+            })?,
             other => other?,
         };
         Ok(DiskListing::new(fd))
@@ -335,7 +350,8 @@ impl Backing for Disk {
     }
 
     fn readlink(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<Vec<u8>> {
-        Ok(fs::readlinkat(dir, name, Vec::new())?.into_bytes())
+        let target = self.searching(dir, || fs::readlinkat(dir, name, Vec::new()))?;
+        Ok(target.into_bytes())
     }
 
     fn link(&self, from: (&OwnedFd, &[u8]), to: (&OwnedFd, &[u8])) -> io::Result<()> {
@@ -414,9 +430,18 @@ impl Backing for Disk {
     }
 
     fn get_xattr(&self, target: Target<'_, Self>, name: &[u8]) -> io::Result<Vec<u8>> {
-        grow(|buf| match target {
-            Target::Dir(fd) | Target::File(fd) => Ok(fs::fgetxattr(fd, name, buf)?),
-            at => self.with_path(at, |path| fs::getxattr(path, name, &mut *buf)),
+        let pinned;
+        let of = match target {
+            Target::Dir(fd) | Target::File(fd) => fd,
+            Target::At(dir, at) => {
+                pinned = self.pin(dir, at)?;
+                &pinned
+            }
+        };
+        let path = magic_path(of);
+        grow(|buf| {
+            let get = || fs::getxattr(path.as_str(), name, &mut *buf);
+            Ok(self.as_owner(of, Mode::RUSR, get)?)
         })
     }
 
