@@ -24,7 +24,7 @@ fn json_ranges(ranges: &[ByteRange]) -> Vec<JsonRange> {
 }
 
 /// A path as text: what is no text, and what would move the cursor, is escaped.
-fn shown(path: &[u8]) -> String {
+pub fn shown(path: &[u8]) -> String {
     path.utf8_chunks().fold(String::new(), |text, chunk| {
         let bad = chunk.invalid().iter().map(|b| format!("\\x{b:02x}"));
         text + &printable(chunk.valid()) + &bad.collect::<String>()

@@ -1,6 +1,7 @@
 //! `wardfs rotate --names`: everything that is sealed under the keys of names, sealed anew.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -20,7 +21,7 @@ use crate::store::Disk;
 use crate::store::check::finding::Finding;
 use crate::store::check::tally::Tally;
 use crate::store::disk::Atime;
-use crate::store::renaming::{self, Outcome, Pass, Watch};
+use crate::store::renaming::{self, Outcome, Pass, Stuck, Watch};
 use crate::store::volume::{Locked, VolumeError};
 use crate::sys::daemon::raise_open_file_limit;
 use crate::sys::signals::{self, SignalFd};
@@ -103,16 +104,11 @@ impl Work<'_> {
     }
 
     fn walk(&self, keys: &VolumeKeys, pass: Pass) -> Result<Outcome, Failure> {
-        let interrupted = |e: std::io::Error| {
-            let message = format!(
-                "the rotation of the names of {} was interrupted: {e}",
-                self.vault.display()
-            );
-            Failure::new(Exit::Failed, message).advise(
-                "Nothing is lost. When the cause is mended, wardfs rotate --names goes on; the vault cannot be mounted before.",
-            )
+        let stuck = |e: Stuck| match pass {
+            Pass::Look => self.not_begun(&e),
+            Pass::Seal => self.interrupted(&e),
         };
-        let disk = Disk::open(self.vault, Atime::Keep).map_err(interrupted)?;
+        let disk = Disk::open(self.vault, Atime::Keep).map_err(|e| stuck(e.into()))?;
         self.report.names.set(0);
         let progress = &self.report.progress;
         let tally = Tally::default();
@@ -124,7 +120,34 @@ impl Work<'_> {
             }
             walked
         })
-        .map_err(interrupted)
+        .map_err(stuck)
+    }
+
+    fn not_begun(&self, stuck: &Stuck) -> Failure {
+        let vault = self.vault.display();
+        let message = format!("the names of {vault} are left as they are: {stuck}");
+        Failure::new(Exit::Failed, message)
+    }
+
+    fn interrupted(&self, stuck: &Stuck) -> Failure {
+        let mut message = format!(
+            "the rotation of the names of {} was interrupted",
+            self.vault.display()
+        );
+        if !stuck.path.is_empty() {
+            message += &format!(" at {}", finding::shown(&stuck.path));
+        }
+        message += &format!(": {stuck}");
+        let remedy = match stuck.source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                "Make room on the filesystem of the vault, a few megabytes"
+            }
+            ErrorKind::PermissionDenied => "Let the owner of that object, or root, go on",
+            _ => "Mend the cause",
+        };
+        Failure::new(Exit::NamesUnderWay, message).advise(format!(
+            "Nothing is lost. {remedy}; then wardfs rotate --names goes on. The vault cannot be mounted before."
+        ))
     }
 
     /// Nothing was changed yet.

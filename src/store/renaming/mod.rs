@@ -11,7 +11,7 @@ mod object;
 mod scratch;
 
 use std::collections::VecDeque;
-use std::io;
+use std::{fmt, io};
 
 use crate::crypto::{DirId, NameKeys, VolumeKeys};
 use crate::names::{Stored, classify};
@@ -57,16 +57,57 @@ pub struct Outcome {
     pub stopped: bool,
 }
 
+/// Where a walk could not go on, and why. What is there opens as before.
+#[derive(Debug)]
+pub struct Stuck {
+    /// In the mount; empty at its root, and where the name could not be read.
+    pub path: Vec<u8>,
+    pub source: io::Error,
+}
+
+impl Stuck {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |source| Self {
+            path: path.plain.clone(),
+            source,
+        }
+    }
+
+    /// At this object, if not at one in it.
+    fn within(self, path: &Path) -> Self {
+        match self.path.is_empty() {
+            true => Self::at(path)(self.source),
+            false => self,
+        }
+    }
+}
+
+impl From<io::Error> for Stuck {
+    fn from(source: io::Error) -> Self {
+        Self::at(&Path::default())(source)
+    }
+}
+
+impl fmt::Display for Stuck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl std::error::Error for Stuck {}
+
+type Result<T> = std::result::Result<T, Stuck>;
+
 /// Walks through the vault. With [`Pass::Seal`] `keys` have next ones, and everything is durable when this returns.
 ///
 /// # Errors
-/// Whatever could not be written. What is there opens as before.
+/// Whatever could not be written.
 pub fn run<B: Backing>(
     backing: &B,
     keys: &VolumeKeys,
     pass: Pass,
     watch: &dyn Watch,
-) -> io::Result<Outcome> {
+) -> Result<Outcome> {
     let mut walk = Walk {
         backing,
         old: keys.names(),
@@ -149,7 +190,7 @@ struct Open<'d, B: Backing> {
 }
 
 impl<B: Backing> Walk<'_, B> {
-    fn tree(&mut self) -> io::Result<()> {
+    fn tree(&mut self) -> Result<()> {
         let mut frames = Vec::new();
         frames.extend(self.enter(self.backing.root()?, Path::default())?);
         while let Some(frame) = frames.last_mut() {
@@ -192,7 +233,7 @@ impl<B: Backing> Walk<'_, B> {
     }
 
     /// Seals what is in a directory anew, and gives what is needed to go through its subdirectories.
-    fn enter(&mut self, dir: B::Dir, path: Path) -> io::Result<Option<Frame<B>>> {
+    fn enter(&mut self, dir: B::Dir, path: Path) -> Result<Option<Frame<B>>> {
         let looked = self
             .backing
             .stat(Target::Dir(&dir))
@@ -213,7 +254,8 @@ impl<B: Backing> Walk<'_, B> {
                     path: &path,
                     attr,
                 };
-                self.directory(&mut open, &seen)?;
+                self.directory(&mut open, &seen)
+                    .map_err(|e| e.within(&path))?;
             }
             None if seen.has_entries => {
                 let why = "it is lost, and with it the names in the directory";
@@ -280,7 +322,7 @@ impl<B: Backing> Walk<'_, B> {
         self.new.filter(|_| self.pass == Pass::Seal)
     }
 
-    fn directory(&mut self, open: &mut Open<'_, B>, seen: &Seen) -> io::Result<()> {
+    fn directory(&mut self, open: &mut Open<'_, B>, seen: &Seen) -> Result<()> {
         let id = open.id;
         if self.sealing().is_some()
             && (seen.file != Some((id, Age::New)) || seen.new_link != Some(id))
@@ -365,7 +407,7 @@ impl<B: Backing> Walk<'_, B> {
     }
 
     /// Seals the names of some entries anew; answers whether there was a long one among them that changed.
-    fn entries(&mut self, open: &mut Open<'_, B>, names: &[Vec<u8>]) -> io::Result<bool> {
+    fn entries(&mut self, open: &mut Open<'_, B>, names: &[Vec<u8>]) -> Result<bool> {
         let mut moves = Vec::new();
         let mut long = Vec::new();
         for stored in names {
@@ -399,7 +441,7 @@ impl<B: Backing> Walk<'_, B> {
             self.backing.sync_dir(open.dir)?;
         }
         for (old, new) in moves {
-            if self.backing.stat(Target::At(open.dir, &new)).is_ok() {
+            if self.is_there(open.dir, &new)? {
                 let path = open.path.below(old, None);
                 self.damaged(Subject::Name, &path, "another entry has the same name");
                 continue;
@@ -413,11 +455,7 @@ impl<B: Backing> Walk<'_, B> {
     }
 
     /// Looks at an entry, and seals its target or attributes anew. Answers its name, if it can be opened.
-    fn entry(
-        &mut self,
-        open: &mut Open<'_, B>,
-        stored: &[u8],
-    ) -> io::Result<Option<(Vec<u8>, Age)>> {
+    fn entry(&mut self, open: &mut Open<'_, B>, stored: &[u8]) -> Result<Option<(Vec<u8>, Age)>> {
         let path = open.path.below(stored, None);
         let attr = match self.backing.stat(Target::At(open.dir, stored)) {
             Ok(attr) => attr,
@@ -439,11 +477,12 @@ impl<B: Backing> Walk<'_, B> {
             self.damaged(Subject::Name, &path, "it does not authenticate");
         }
         match attr.kind() {
-            Kind::File => self.file_attributes(open.dir, stored, &path)?,
-            Kind::Symlink => self.symlink(open, stored, &attr, &path)?,
+            Kind::File => self.file_attributes(open.dir, stored, &path),
+            Kind::Symlink => self.symlink(open, stored, &attr, &path),
             // Those of directories come with what is in them.
-            _ => {}
+            _ => Ok(()),
         }
+        .map_err(Stuck::at(&path))?;
         Ok(opened)
     }
 
@@ -480,7 +519,7 @@ impl<B: Backing> Walk<'_, B> {
             true
         })?;
         for name in old {
-            if classify(&name) == Stored::Sidecar && !self.is_left(open, &name) {
+            if classify(&name) == Stored::Sidecar && !self.is_left(open, &name)? {
                 continue;
             }
             self.touch(open)?;
@@ -490,14 +529,20 @@ impl<B: Backing> Walk<'_, B> {
     }
 
     /// Whether the file of a long name is sealed under the old keys, and its entry gone.
-    fn is_left(&self, open: &Open<'_, B>, sidecar: &[u8]) -> bool {
+    fn is_left(&self, open: &Open<'_, B>, sidecar: &[u8]) -> io::Result<bool> {
         let entry = &sidecar[..sidecar.len() - SIDECAR.len()];
-        let gone = self.backing.stat(Target::At(open.dir, entry));
-        let gone = gone.is_err_and(|e| e.kind() == io::ErrorKind::NotFound);
-        gone && matches!(
-            self.open_name(open.dir, &open.id, entry),
-            Ok(Some((_, Age::Old)))
-        )
+        if self.is_there(open.dir, entry)? {
+            return Ok(false);
+        }
+        let opened = self.open_name(open.dir, &open.id, entry)?;
+        Ok(matches!(opened, Some((_, Age::Old))))
+    }
+
+    fn is_there(&self, dir: &B::Dir, name: &[u8]) -> io::Result<bool> {
+        match self.backing.stat(Target::At(dir, name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            other => other.map(|_| true),
+        }
     }
 
     fn damaged(&mut self, subject: Subject, path: &Path, why: impl Into<String>) {

@@ -51,7 +51,7 @@ impl<B: Backing> Walk<'_, B> {
         remove(backing, tmp, LINK)?;
         let kept = format!("names-link-{}", attr.ino).into_bytes();
         // The last of several names is the only one left.
-        let is_kept = self.is_kept(&kept, &target);
+        let is_kept = self.is_kept(&kept, &target)?;
         let shared = attr.nlink > 1 || is_kept;
         if !is_kept {
             backing.symlink(tmp, LINK, &sealed)?;
@@ -70,10 +70,13 @@ impl<B: Backing> Walk<'_, B> {
     }
 
     /// Whether a new link is at hand. In a copy of a vault another one may have the number of an inode that it was called by.
-    fn is_kept(&self, kept: &[u8], target: &[u8]) -> bool {
-        let found = self.backing.readlink(self.scratch.dir(), kept);
-        let opened = found.map(|raw| self.new.and_then(|new| new.open_target(&raw).ok()));
-        opened.is_ok_and(|opened| opened.as_deref() == Some(target))
+    fn is_kept(&self, kept: &[u8], target: &[u8]) -> io::Result<bool> {
+        let raw = match self.backing.readlink(self.scratch.dir(), kept) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        let opened = self.new.and_then(|new| new.open_target(&raw).ok());
+        Ok(opened.as_deref() == Some(target))
     }
 
     /// Targets too long for a link of the backing filesystem lie in files of their own.

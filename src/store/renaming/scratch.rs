@@ -186,7 +186,7 @@ fn id_in(what: &str, name: &[u8]) -> Option<Vec<u8>> {
     BASE64URL_NOPAD.decode(id).ok()
 }
 
-/// Owner and group, where they differ: an ordinary user need not and cannot set them.
+/// Owner and group, where they differ: an ordinary user need not set them, and cannot set a group that he is not in.
 pub(super) fn own_as<B: Backing>(
     backing: &B,
     target: Target<'_, B>,
@@ -196,7 +196,10 @@ pub(super) fn own_as<B: Backing>(
     if (attr.uid, attr.gid) == (like.uid, like.gid) {
         return Ok(());
     }
-    backing.chown(target, Some(like.uid), Some(like.gid))
+    match backing.chown(target, Some(like.uid), Some(like.gid)) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && attr.uid == like.uid => Ok(()),
+        other => other,
+    }
 }
 
 fn read<B: Backing>(backing: &B, dir: &B::Dir, name: &[u8]) -> io::Result<Vec<u8>> {
