@@ -17,7 +17,7 @@ use wardfs::store::header;
 use wardfs::store::renaming::{self, Outcome, Pass};
 use wardfs::store::volume::VolumeError;
 
-use crate::disk::{Fault, Image, Ino, Logged, Node, Op, Plan, ROOT_INO, SimDisk};
+use crate::disk::{CallKind, Fault, Image, Ino, Logged, Node, Op, Plan, ROOT_INO, SimDisk};
 use crate::lab::{CALLER, Lab, NEW_DIR, NEW_FILE, Protection};
 use crate::oracle::Problem;
 use crate::place::Place;
@@ -184,35 +184,31 @@ fn difference(before: &Tree, after: &Tree, times: LinkTimes) -> Option<String> {
 
 /// How many objects of each kind are stored in the tree and beside it.
 fn stored(image: &Image) -> BTreeMap<String, usize> {
+    let inside = |dir| {
+        image
+            .node(dir)
+            .and_then(Node::entries)
+            .into_iter()
+            .flatten()
+    };
     let mut counts = BTreeMap::new();
-    let mut dirs = vec![(ROOT_INO, false)];
-    while let Some((dir, is_beside)) = dirs.pop() {
-        let entries = image.node(dir).and_then(Node::entries);
-        for (name, entry) in entries.into_iter().flatten() {
+    let mut dirs = vec![ROOT_INO];
+    while let Some(dir) = dirs.pop() {
+        for (name, entry) in inside(dir) {
             let kind = classify(name);
-            let what = match (is_beside, kind) {
-                (true, _) => String::from_utf8_lossy(name).into_owned(),
-                (false, kind) => format!("{kind:?}"),
-            };
-            if !is_beside {
-                *counts.entry(what).or_default() += 1;
-            }
-            if kind == Stored::VaultDir {
-                let meta = image.node(entry.ino).and_then(Node::entries);
-                for (name, entry) in meta.into_iter().flatten() {
-                    let inside = image.node(entry.ino).and_then(Node::entries);
-                    let inside = inside.into_iter().flatten();
-                    let left = inside.filter(|(inside, _)| match &name[..] {
-                        b"tmp" => inside.starts_with(b"names-"),
-                        name => name == b"targets",
-                    });
-                    let name = String::from_utf8_lossy(name).into_owned();
-                    counts.insert(name, left.count());
-                }
-            } else if image.node(entry.ino).is_some_and(Node::is_dir) {
-                dirs.push((entry.ino, false));
+            *counts.entry(format!("{kind:?}")).or_default() += 1;
+            if kind != Stored::VaultDir {
+                dirs.push(entry.ino);
             }
         }
+    }
+    let meta = image.entry(ROOT_INO, b"~wardfs").expect("a vault has it");
+    for name in ["tmp", "targets"] {
+        let dir = image.entry(meta, name.as_bytes()).expect("a vault has it");
+        // A header that was being written is no concern of this.
+        let ours = |inside: &Vec<u8>| name != "tmp" || inside.starts_with(b"names-");
+        let count = inside(dir).filter(|(inside, _)| ours(inside)).count();
+        counts.insert(name.to_owned(), count);
     }
     counts
 }
@@ -678,8 +674,10 @@ fn a_sync_of_a_rotation_of_names_that_does_nothing_is_noticed() {
             what: "rotate --names".into(),
             seed: *at as u64,
         };
-        for point in place..=log.len().min(place + 8) {
-            if to.violations() == 0 {
+        // What depends on it follows soon, or when the directory is finished.
+        let later = (place + 9..place + 28).step_by(4);
+        for point in (place..place + 9).chain(later) {
+            if to.violations() == 0 && point <= log.len() {
                 case.cut(point..=point, to);
             }
         }
@@ -741,4 +739,54 @@ fn a_rotation_of_names_that_takes_for_durable_what_a_killed_one_did_is_noticed()
         begun.elapsed().as_secs_f64()
     );
     assert!(verdict.violations() > 0);
+}
+
+/// The error is told, and the rotation goes on from there when it is started again, whether or not the power goes before.
+#[test]
+fn a_failing_call_ends_a_rotation_of_names_and_harms_nothing() {
+    let vault = Vault::new();
+    let begun = Instant::now();
+    let faults = [
+        (Fault::Error(libc::EIO), false),
+        (Fault::Error(libc::ENOSPC), false),
+        (Fault::Error(libc::ENOSPC), true),
+        (Fault::Short(libc::ENOSPC), false),
+    ];
+    let struck = AtomicUsize::new(0);
+    let verdict = total(&faults, |(fault, lasting), to| {
+        for at in 0.. {
+            let plan = Plan {
+                fault: *fault,
+                at,
+                lasting: *lasting,
+            };
+            let disk = SimDisk::from_now(vault.base.clone());
+            disk.plan(Some(plan));
+            let ended = vault.rotate(&disk);
+            if disk.struck().is_empty() {
+                break;
+            }
+            struck.fetch_add(1, Ordering::Relaxed);
+            disk.plan(None);
+            to.states += 1;
+            let failed_sync = disk.struck().contains(&CallKind::Sync) && ended.is_ok();
+            let unnoticed = failed_sync.then(|| problem("a failed sync went unnoticed", ""));
+            let told = ended.err().map_or(String::new(), |e| e.text);
+            for problem in unnoticed
+                .into_iter()
+                .chain(vault.judge(&disk, Profile::Kill))
+            {
+                to.blame(Violation {
+                    workload: "rotate --names".into(),
+                    profile: Profile::Kill,
+                    cut: format!("none; call {at} failed: {plan:?}; {told}"),
+                    state: String::new(),
+                    problem,
+                });
+            }
+        }
+    });
+    report("failing calls under a rotation of names", &verdict, begun);
+    assert!(struck.into_inner() >= 600, "too few calls failed");
+    assert_eq!(verdict.violations(), 0, "see above");
 }

@@ -11,7 +11,8 @@ use std::process::Command;
 use rustix::fs::{XattrFlags, lgetxattr, setxattr};
 use wardfs::names::{NameKeys, Stored, classify};
 
-use crate::common::{Mount, PASSPHRASE, Ran, Vault, run, wardfs};
+use crate::common::namespace::{User, in_own_namespace, open_fuse_to_users};
+use crate::common::{CHEAP_KDF, Mount, PASSPHRASE, Ran, TempDir, Vault, run, wardfs};
 use crate::lab::{
     Seen, Times, close, is_clean, keyring, rotate, rotated, see, with_tree, without_link_numbers,
 };
@@ -415,4 +416,285 @@ fn json_and_what_is_refused() {
         (&0.into(), &1.into())
     );
     assert_eq!(said["names"], said["reencrypted_names"]);
+}
+
+/// The vault of an ordinary user, with `vault` and `mnt` in his home.
+struct His {
+    user: User,
+    scratch: TempDir,
+}
+
+impl His {
+    fn new() -> Self {
+        let scratch = TempDir::new();
+        open_fuse_to_users(&scratch);
+        let user = User::new(&scratch);
+        let his = Self { user, scratch };
+        his.sh(&format!(
+            "umask 077; mkdir mnt; printf '%s' '{PASSPHRASE}' > passphrase"
+        ));
+        let mut init = his.wardfs(&["init"]);
+        run(init.args(CHEAP_KDF)).ok();
+        his
+    }
+
+    /// The program with the vault and its passphrase.
+    fn wardfs(&self, verb: &[&str]) -> Command {
+        let mut command = self.user.wardfs();
+        command
+            .args(verb)
+            .args(["vault", "--passphrase-file", "passphrase"]);
+        command
+    }
+
+    #[track_caller]
+    fn sh(&self, line: &str) -> String {
+        self.user.sh(line).ok()
+    }
+
+    /// Runs a shell command line in his mount.
+    #[track_caller]
+    fn mounted(&self, line: &str) -> String {
+        let mut mount = self.wardfs(&["mount"]);
+        run(mount.arg("mnt")).ok();
+        let said = self.user.sh(&format!("cd mnt && {line}"));
+        run(self.user.wardfs().args(["umount", "mnt"])).ok();
+        said.ok()
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let said = run(&mut self.wardfs(&["check"])).ok();
+        assert!(said.contains("The vault is clean"), "{said}");
+    }
+}
+
+impl Drop for His {
+    fn drop(&mut self) {
+        if crate::common::is_mounted(&self.scratch.join("home/mnt")) {
+            run(self.user.wardfs().args(["umount", "--lazy", "mnt"]));
+        }
+    }
+}
+
+/// Names, modes, times and numbers of links; what is in links and attributes, of what he may read.
+const LOOK: &str = "find . -printf '%p %y %m %n %T@ %l\\n' | sort; getfattr -R -d -h -m - . | sort";
+
+/// Files and directories that their modes close to their owner for writing, each with an attribute.
+const CLOSED: &str = "umask 022; mkdir -p d555/nested d500 && for f in f444 f400 d555/f444 d555/nested/f400 d500/f555; do \
+    echo content > $f && setfattr -n user.note -v value $f && chmod ${f##*f} $f && touch -d 2001-02-03 $f; done && \
+    ln f444 d555/again && ln -s target d500/link && \
+    for d in d555/nested d555 d500; do setfattr -n user.note -v dir $d && touch -d 2002-03-04 $d; done && \
+    chmod 555 d555/nested d555 && chmod 500 d500 && touch -d 2003-04-05 .";
+
+#[test]
+fn an_ordinary_user_encrypts_anew_what_he_has_closed_to_himself() {
+    let test = "names::an_ordinary_user_encrypts_anew_what_he_has_closed_to_himself";
+    in_own_namespace(test, || {
+        let his = His::new();
+        his.mounted(CLOSED);
+        // He may not even read these.
+        his.mounted(
+            "mkdir d000 d300 && for f in f000 f200 d000/f000 d300/f200; do echo content > $f && \
+             setfattr -n user.note -v value $f && chmod ${f##*f} $f; done && \
+             setfattr -n user.note -v dir d000 d300 && ln -s target d000/link && chmod 000 d000 && chmod 300 d300",
+        );
+        let look = format!("({LOOK}) 2>/dev/null");
+        let before = his.mounted(&look);
+        assert!(before.contains("./d555/again f 444 2 981"), "{before}");
+        run(&mut his.wardfs(&["rotate", "--names"])).ok();
+        his.check();
+        assert_eq!(his.mounted(&look), before);
+        let open = "chmod 700 d000 d300 && chmod 600 f000 f200 d000/f000 d300/f200 && \
+            getfattr --only-values -n user.note f000 f200 d000/f000 d300/f200 d000 d300 && \
+            readlink d000/link && cat f000 f200 d000/f000 d300/f200";
+        let said = his.mounted(open);
+        assert_eq!(
+            said,
+            format!(
+                "valuevaluevaluevaluedirdirtarget\n{}",
+                "content\n".repeat(4)
+            )
+        );
+    });
+}
+
+#[test]
+fn killed_while_a_file_is_writable_for_a_moment_it_gives_the_mode_back() {
+    let test = "names::killed_while_a_file_is_writable_for_a_moment_it_gives_the_mode_back";
+    in_own_namespace(test, || {
+        let his = His::new();
+        his.mounted(CLOSED);
+        let before = his.mounted(LOOK);
+        his.sh("cp -a vault first");
+        let mut killed = 0;
+        for when in 1..100 {
+            his.sh("chmod -R u+rwx vault && rm -r vault && cp -a first vault");
+            let mut command = his.user.command("strace");
+            let names = his.wardfs(&["rotate", "--names"]);
+            let inject = "chmod,fchmod,fchmodat:signal=KILL:error=EIO";
+            command.args(["--quiet=all", "-f", "--trace=chmod,fchmod,fchmodat"]);
+            command.args([
+                "--output=/dev/null",
+                &format!("--inject={inject}:when={when}"),
+            ]);
+            // The program as the user runs it, behind setpriv.
+            let program = his.scratch.join("wardfs");
+            let arguments = names.get_args().skip_while(|a| *a != "rotate");
+            let ran = run(command.arg("--").arg(program).args(arguments));
+            if ran.code == Some(0) {
+                break;
+            }
+            killed += 1;
+            run(&mut his.wardfs(&["rotate", "--names"])).ok();
+            assert_eq!(his.mounted(LOOK), before, "{when}");
+        }
+        assert!(killed >= 10, "{killed}");
+        his.check();
+    });
+}
+
+/// A vault on an ext4 of its own, unmounted when dropped.
+struct OnSmallDisk {
+    vault: Vault,
+}
+
+impl OnSmallDisk {
+    fn new(mebibytes: u64) -> Self {
+        let vault = Vault::unmade(PASSPHRASE);
+        let image = vault.dir().join("disk.img");
+        let file = fs::File::create(&image).expect("there is room");
+        file.set_len(mebibytes << 20).expect("a sparse file");
+        let mut mkfs = Command::new("mkfs.ext4");
+        mkfs.args(["-q", "-m", "0", "-b", "4096", "-I", "256"]);
+        run(mkfs.args(["-O", "^ea_inode,^has_journal"]).arg(&image)).ok();
+        let disk = vault.dir().dir("disk");
+        let mut mount = Command::new("mount");
+        run(mount.args(["-o", "loop"]).arg(&image).arg(&disk)).ok();
+        fs::create_dir(disk.join("vault")).expect("there is room");
+        symlink(disk.join("vault"), vault.path()).expect("the name is free");
+        vault.init(&[]);
+        Self { vault }
+    }
+
+    fn join(&self, name: &str) -> PathBuf {
+        self.vault.dir().join("disk").join(name)
+    }
+}
+
+impl Drop for OnSmallDisk {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(self.join("")));
+    }
+}
+
+/// Values of which an inode of this filesystem has room for one, in its only block.
+#[test]
+fn attributes_without_room_for_two_are_kept_aside() {
+    let disk = OnSmallDisk::new(24);
+    let vault = &disk.vault;
+    let mount = vault.mount();
+    let objects = ["file", "dir", "read only"];
+    fs::create_dir(mount.join("dir")).expect("made");
+    for (number, name) in (0..).zip(objects) {
+        if name != "dir" {
+            fs::write(mount.join(name), b"content").expect("written");
+        }
+        set(&mount.join(name), "user.large", &[number; 3500]);
+        set(&mount.join(name), "user.small", b"value");
+    }
+    fs::set_permissions(mount.join("read only"), fs::Permissions::from_mode(0o444)).expect("set");
+    close(mount);
+    let has_all = || {
+        let mount = vault.mount();
+        for (number, name) in (0..).zip(objects) {
+            assert_eq!(get(&mount.join(name), "user.large"), [number; 3500]);
+            assert_eq!(get(&mount.join(name), "user.small"), b"value");
+        }
+        close(mount);
+    };
+    let calls = "setxattr,fsetxattr,removexattr,fremovexattr";
+    let tmp = disk.join("vault/~wardfs/tmp");
+    let (mut died, mut aside) = (0, 0);
+    for when in 1..100 {
+        let mut command = Command::new("strace");
+        let rotate = names(vault);
+        command.args(["--quiet=all", "-f", "--output=/dev/null"]);
+        command.arg(format!("--trace={calls}"));
+        command.arg(format!(
+            "--inject={calls}:signal=KILL:error=EIO:when={when}"
+        ));
+        let ran = run(command
+            .arg("--")
+            .arg(rotate.get_program())
+            .args(rotate.get_args()));
+        if ran.code == Some(0) {
+            break;
+        }
+        died += 1;
+        let left = fs::read_dir(&tmp).expect("there");
+        let left = left.filter(|entry| {
+            let name = entry.as_ref().expect("readable").file_name();
+            name.as_bytes().starts_with(b"names-attributes-")
+        });
+        aside += left.count();
+        run(&mut names(vault)).ok();
+        has_all();
+    }
+    assert!(died >= 6, "{died}");
+    assert!(aside >= 2, "{aside} of {died}");
+    is_clean(vault);
+}
+
+/// With so many free blocks and no more.
+#[test]
+fn on_a_full_disk_it_says_where_it_stopped_and_goes_on_when_there_is_room() {
+    let disk = OnSmallDisk::new(24);
+    let vault = &disk.vault;
+    let mount = vault.mount();
+    make_names(mount.path());
+    close(mount);
+    let before = seen(vault);
+    let filler = disk.join("filler");
+    let mut stuck = 0;
+    let mut found = Vec::new();
+    for blocks in (0..30).step_by(2) {
+        let mut size = 24 << 20;
+        let mut length = 0;
+        while size >= 4096 {
+            let mut fill = Command::new("fallocate");
+            fill.args(["-o", &length.to_string(), "-l", &size.to_string()]);
+            match run(fill.arg(&filler)).code {
+                Some(0) => length += size,
+                _ => size /= 2,
+            }
+        }
+        let file = fs::OpenOptions::new().write(true).open(&filler);
+        let file = file.expect("made");
+        file.set_len(length - blocks * 4096).expect("shorter");
+        file.sync_all().expect("synced");
+        drop(file);
+        let ran = run(&mut names(vault));
+        found.push((blocks, ran.code, ran.stderr.clone()));
+        match ran.code {
+            Some(0) => {}
+            Some(30) => {
+                assert!(ran.stderr.contains("No space left"), "{ran:?}");
+                assert!(ran.stderr.contains("Make room"), "{ran:?}");
+                stuck += i32::from(ran.stderr.contains(" was interrupted at "));
+            }
+            // The header could not be written.
+            code => assert_eq!(code, Some(1), "{ran:?}"),
+        }
+        fs::remove_file(&filler).expect("made");
+        if ran.code != Some(0) {
+            run(&mut names(vault)).ok();
+        }
+        assert_eq!(seen(vault), before, "{blocks}");
+    }
+    assert!(stuck > 0, "{found:#?}");
+    let mount = vault.mount();
+    has_attributes(&mount);
+    close(mount);
+    is_clean(vault);
 }
