@@ -13,6 +13,7 @@ const EFFORT: Effort = Effort {
     states_again: 6,
     depth: 2,
     sequel: 0,
+    checked: 128,
     seed: 7,
 };
 

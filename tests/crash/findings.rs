@@ -72,6 +72,18 @@ pub fn judge(moment: Moment<'_>, image: &Image, found: &[Finding]) -> Vec<Proble
         .collect()
 }
 
+/// What a check still finds after a repair although it could be mended.
+pub fn judge_repaired(moment: Moment<'_>, image: &Image, found: &[Finding]) -> Vec<Problem> {
+    found
+        .iter()
+        .filter(|f| !is_loss(f) || concerns_synced(moment, image, f))
+        .map(|f| Problem {
+            class: "found after a repair",
+            text: text_of(f),
+        })
+        .collect()
+}
+
 /// What a mount of this volume does not show and no check names.
 pub fn judge_silence(image: &Image, found: &[Finding], seen: &Observed) -> Vec<Problem> {
     let named: BTreeSet<Ino> = found

@@ -18,6 +18,7 @@ const EFFORT: Effort = Effort {
     states_again: 6,
     depth: 2,
     sequel: 1,
+    checked: 128,
     seed: 1,
 };
 const BATCH: usize = 50;

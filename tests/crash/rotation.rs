@@ -16,6 +16,7 @@ const EFFORT: Effort = Effort {
     states_again: 4,
     depth: 1,
     sequel: 0,
+    checked: 128,
     seed: 1,
 };
 /// States that are judged at least.

@@ -3,9 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use wardfs::fs::Fs;
+use wardfs::store::check::Mode;
+use wardfs::store::check::finding::Subject;
 
 use crate::disk::{Image, Logged, Plan, SimDisk};
 use crate::drive::{self, Run};
+use crate::findings;
 use crate::history::History;
 use crate::lab::Lab;
 use crate::observe::{Observed, observe};
@@ -29,6 +32,8 @@ pub struct Effort {
     pub depth: usize,
     /// Percentage of states after which the volume is used on, and the power cut once more.
     pub sequel: usize,
+    /// Of how many states one is checked as well, as `wardfs check` does.
+    pub checked: u64,
     pub seed: u64,
 }
 
@@ -198,7 +203,11 @@ impl Case<'_> {
             to.states += 1;
             to.again += u64::from(cut.depth > 0);
             let disk = SimDisk::from_now(image.clone());
-            let (seen, problems) = self.recover(&disk, cut.moment);
+            let (seen, mut problems) = self.recover(&disk, cut.moment);
+            if cut.seed.wrapping_add(to.states) % self.effort.checked == 0 {
+                to.checked += 1;
+                problems.extend(self.check(&image, &disk, &seen, cut.moment));
+            }
             let sound = problems.is_empty();
             for problem in problems {
                 to.blame(Violation {
@@ -326,6 +335,46 @@ impl Case<'_> {
                 (Observed::default(), vec![Problem { class, text }])
             }
         }
+    }
+
+    /// What checks say of the volume as it was left, as the mount that showed `seen` left it, and after a repair.
+    fn check(
+        &self,
+        image: &Image,
+        recovered: &SimDisk,
+        seen: &Observed,
+        moment: Moment<'_>,
+    ) -> Vec<Problem> {
+        let left = SimDisk::from_now(image.clone());
+        self.try_check(&left, recovered, seen, moment)
+            .unwrap_or_else(|text| {
+                let class = "no check";
+                vec![Problem { class, text }]
+            })
+    }
+
+    fn try_check(
+        &self,
+        left: &SimDisk,
+        recovered: &SimDisk,
+        seen: &Observed,
+        moment: Moment<'_>,
+    ) -> Result<Vec<Problem>, String> {
+        let mut problems = Vec::new();
+        let mut found = self.lab.check(left, Mode::Look)?;
+        // Torn while the volume was opened or closed, a slot does not tell whether it was a crash.
+        found.retain(|f| f.subject != Subject::Superblock);
+        problems.extend(findings::judge(moment, &left.image(), &found));
+        problems.extend(findings::judge_silence(&left.image(), &found, seen));
+        let found = self.lab.check(recovered, Mode::Look)?;
+        problems.extend(findings::judge(moment, &recovered.image(), &found));
+        problems.extend(findings::judge_silence(&recovered.image(), &found, seen));
+        self.lab.check(left, Mode::Repair)?;
+        let found = self.lab.check(left, Mode::Look)?;
+        problems.extend(findings::judge_repaired(moment, &left.image(), &found));
+        let (_, harmed) = self.recover(left, moment);
+        problems.extend(harmed);
+        Ok(problems)
     }
 }
 

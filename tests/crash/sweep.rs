@@ -40,10 +40,11 @@ pub fn sweep(lab: &Lab, workloads: &[Workload], effort: Effort) -> Verdict {
 /// Prints how many states were judged, and of each class of violation the shortest ones.
 pub fn report(what: &str, verdict: &Verdict, begun: Instant) {
     eprintln!(
-        "{what}: {} workloads, {} states judged ({} of them after a cut within recovery) in {:.1} s, {} violations",
+        "{what}: {} workloads, {} states judged ({} of them after a cut within recovery, {} also by a check) in {:.1} s, {} violations",
         verdict.workloads,
         verdict.states,
         verdict.again,
+        verdict.checked,
         begun.elapsed().as_secs_f64(),
         verdict.violations()
     );
@@ -66,6 +67,7 @@ fn nothing_synced_is_lost_by_a_power_cut() {
         states_again: 6,
         depth: 2,
         sequel: 1,
+        checked: 128,
         seed: 1,
     };
     let mut verdict = sweep(&lab, &singles(), effort);
@@ -112,6 +114,7 @@ fn a_file_that_grew_out_of_order_is_whole_once_it_was_synced() {
         states_again: 4,
         depth: 2,
         sequel: 1,
+        checked: 128,
         seed: 1,
     };
     let verdict = sweep(&lab, &workloads, effort);

@@ -12,6 +12,7 @@ const EFFORT: Effort = Effort {
     states_again: 0,
     depth: 0,
     sequel: 0,
+    checked: 64,
     seed: 3,
 };
 
@@ -41,6 +42,28 @@ fn without_a_journal_changes_of_synced_content_harm_it() {
                 v.profile == profile && v.problem.class == "unreadable file with synced content"
             });
             assert!(harmed, "{workload} on {profile}: nothing was found");
+        }
+    }
+}
+
+#[test]
+fn a_check_finds_the_harm_too() {
+    let lab = Lab::new(Protection::Nothing);
+    for workload in [
+        "closed; write A/x 5000 100",
+        "closed; append A/x 6000",
+        "closed; truncate A/x 0",
+    ] {
+        let effort = Effort {
+            checked: 2,
+            ..EFFORT
+        };
+        let parsed = workload.parse().expect("a workload");
+        let verdict = examine(&lab, &parsed, effort, None).expect("makes sense");
+        for profile in [Profile::Ext4, Profile::Xfs, Profile::Weak] {
+            let class = (profile, "found by a check");
+            let found = verdict.classes.contains_key(&class);
+            assert!(found, "{workload} on {profile}: nothing was found");
         }
     }
 }

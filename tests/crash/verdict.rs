@@ -56,6 +56,7 @@ pub struct Verdict {
     pub workloads: u64,
     pub states: u64,
     pub again: u64,
+    pub checked: u64,
     pub classes: BTreeMap<(Profile, &'static str), Class>,
 }
 
@@ -64,6 +65,7 @@ impl Verdict {
         self.workloads += other.workloads;
         self.states += other.states;
         self.again += other.again;
+        self.checked += other.checked;
         for (key, class) in other.classes {
             let kept = self.classes.entry(key).or_default();
             kept.states += class.states;
