@@ -26,6 +26,7 @@ const EFFORT: Effort = Effort {
     depth: 2,
     sequel: 0,
     seed: 1,
+    checked: 0,
 };
 const JUDGE: Judge<'static> = Judge {
     open: &mend,

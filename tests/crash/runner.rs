@@ -32,7 +32,7 @@ pub struct Effort {
     pub depth: usize,
     /// Percentage of states after which the volume is used on, and the power cut once more.
     pub sequel: usize,
-    /// Of how many states one is checked as well, as `wardfs check` does.
+    /// Of how many states one is checked as well, as `wardfs check` does; 0: none.
     pub checked: u64,
     pub seed: u64,
 }
@@ -204,7 +204,12 @@ impl Case<'_> {
             to.again += u64::from(cut.depth > 0);
             let disk = SimDisk::from_now(image.clone());
             let (seen, mut problems) = self.recover(&disk, cut.moment);
-            if cut.seed.wrapping_add(to.states) % self.effort.checked == 0 {
+            if cut
+                .seed
+                .wrapping_add(to.states)
+                .checked_rem(self.effort.checked)
+                == Some(0)
+            {
                 to.checked += 1;
                 problems.extend(self.check(&image, &disk, &seen, cut.moment));
             }

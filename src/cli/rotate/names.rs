@@ -1,19 +1,19 @@
 //! `wardfs rotate --names`: everything that is sealed under the keys of names, sealed anew.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::volume_key::{How, settle};
+use super::How;
+use super::report::Report;
+use super::volume_key::settle;
 use crate::cli::args::Verbosity;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, warn};
-use crate::cli::finding;
+use crate::cli::finding::shown;
 use crate::cli::key::session::{Closed, Session};
 use crate::cli::output::print;
-use crate::cli::progress::Progress;
 use crate::cli::unlock::{UnlockArgs, Unlocked};
 use crate::crypto::VolumeKeys;
 use crate::keys::names;
@@ -24,13 +24,9 @@ use crate::store::disk::Atime;
 use crate::store::renaming::{self, Outcome, Pass, Stuck, Watch};
 use crate::store::volume::{Locked, VolumeError};
 use crate::sys::daemon::raise_open_file_limit;
-use crate::sys::signals::{self, SignalFd};
-
-/// Between two lines of progress in JSON.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// The vault is locked by the caller until this returns.
-pub fn run(closed: Closed, unlock: &UnlockArgs, how: How) -> Result<Exit, Failure> {
+pub(super) fn run(closed: Closed, unlock: &UnlockArgs, how: How) -> Result<Exit, Failure> {
     let Session {
         vault,
         shown,
@@ -40,33 +36,42 @@ pub fn run(closed: Closed, unlock: &UnlockArgs, how: How) -> Result<Exit, Failur
     if let Err(e) = raise_open_file_limit() {
         log::debug!("the limit of open files stays as it is: {e}");
     }
-    let (_blocked, stop) =
-        signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
-    let report = Report {
-        progress: Progress::new(how.verbosity != Verbosity::Quiet && !how.json),
-        how,
-        stop: &stop,
-        stopped: Cell::new(false),
-        begun: Instant::now(),
-        names: Cell::new(0),
-        told: Cell::new(None),
-        failure: RefCell::default(),
-    };
     let work = Work {
         vault: &vault,
         shown: &shown,
-        report: &report,
+        report: Report::new(how)?,
+        names: Cell::new(0),
     };
-    let done = work.go(unlocked);
-    // A signal that came too late for the walk must not end the process before it has said how it ended.
-    while matches!(stop.is_pending(), Ok(true)) && stop.wait().is_ok() {}
-    done
+    work.go(unlocked)
 }
 
 struct Work<'a> {
     vault: &'a std::path::Path,
     shown: &'a str,
-    report: &'a Report<'a>,
+    report: Report,
+    /// That were looked at in this walk.
+    names: Cell<u64>,
+}
+
+impl Watch for Work<'_> {
+    fn advanced(&self, names: u64) {
+        self.names.set(self.names.get() + names);
+        let names = self.names.get();
+        let progress = &self.report.progress;
+        if progress.is_shown() {
+            progress.tell_before(format!("{names} names"));
+        }
+        let line = || json!({ "progress": { "names": names } });
+        self.report.tell_progress(line);
+    }
+
+    fn passed_over(&self, found: Finding) {
+        self.report.passed_over(&found);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.report.is_stopped()
+    }
 }
 
 impl Work<'_> {
@@ -90,7 +95,7 @@ impl Work<'_> {
             names::begin(header, key).map_err(VolumeError::Unlock)
         });
         let begun = begun.map_err(failed)?;
-        self.report.begun(begun.resumed)?;
+        self.tell_begun(begun.resumed)?;
         let walked = self.walk(&begun.keys, Pass::Seal)?;
         let lost_only = walked.damaged == 0 || how.force;
         let complete = !walked.stopped && walked.unreadable == 0 && lost_only;
@@ -109,12 +114,12 @@ impl Work<'_> {
             Pass::Seal => self.interrupted(&e),
         };
         let disk = Disk::open(self.vault, Atime::Keep).map_err(|e| stuck(e.into()))?;
-        self.report.names.set(0);
+        self.names.set(0);
         let progress = &self.report.progress;
         let tally = Tally::default();
         std::thread::scope(|scope| {
             scope.spawn(|| progress.run(&tally));
-            let walked = renaming::run(&disk, keys, pass, self.report);
+            let walked = renaming::run(&disk, keys, pass, self);
             if pass == Pass::Seal {
                 progress.end();
             }
@@ -135,7 +140,7 @@ impl Work<'_> {
             self.vault.display()
         );
         if !stuck.path.is_empty() {
-            message += &format!(" at {}", finding::shown(&stuck.path));
+            message += &format!(" at {}", shown(&stuck.path));
         }
         message += &format!(": {stuck}");
         let remedy = match stuck.source.kind() {
@@ -148,6 +153,20 @@ impl Work<'_> {
         Failure::new(Exit::NamesUnderWay, message).advise(format!(
             "Nothing is lost. {remedy}; then wardfs rotate --names goes on. The vault cannot be mounted before."
         ))
+    }
+
+    fn tell_begun(&self, resumed: bool) -> Result<(), Failure> {
+        let how = self.report.how;
+        if how.json {
+            let line = json!({ "rotation": { "names": true, "resumed": resumed } });
+            return print(&format!("{line}\n"));
+        }
+        match resumed && how.verbosity != Verbosity::Quiet {
+            true => print(
+                "The names are being encrypted anew since an earlier run; it is finished, and no other is begun.\n",
+            ),
+            false => Ok(()),
+        }
     }
 
     /// Nothing was changed yet.
@@ -167,9 +186,7 @@ impl Work<'_> {
     }
 
     fn end(&self, walked: Outcome, finished: bool) -> Result<Exit, Failure> {
-        if let Some(e) = self.report.failure.borrow_mut().take() {
-            return Err(e);
-        }
+        self.report.check_printed()?;
         let (exit, result) = if walked.damaged > 0 {
             (Exit::Damaged, "damaged")
         } else if walked.unreadable > 0 {
@@ -180,7 +197,7 @@ impl Work<'_> {
             (Exit::Success, "complete")
         };
         let (how, shown) = (self.report.how, self.shown);
-        let took = self.report.begun.elapsed().as_secs_f64();
+        let took = self.report.seconds();
         if how.json {
             let line = json!({
                 "summary": result,
@@ -215,70 +232,5 @@ impl Work<'_> {
             ));
         }
         Ok(exit)
-    }
-}
-
-/// Prints what happens.
-struct Report<'a> {
-    progress: Progress,
-    how: How,
-    stop: &'a SignalFd,
-    stopped: Cell<bool>,
-    begun: Instant,
-    names: Cell<u64>,
-    /// When progress was told last, in JSON.
-    told: Cell<Option<Instant>>,
-    /// Of printing.
-    failure: RefCell<Option<Failure>>,
-}
-
-impl Watch for Report<'_> {
-    fn advanced(&self, names: u64) {
-        self.names.set(self.names.get() + names);
-        let names = self.names.get();
-        if self.progress.is_shown() {
-            self.progress.tell_before(format!("{names} names"));
-        }
-        let now = Instant::now();
-        if self.how.json && self.told.get().is_none_or(|at| now - at >= EVERY) {
-            self.told.set(Some(now));
-            let line = json!({ "progress": { "names": names } });
-            self.print(&format!("{line}\n"));
-        }
-    }
-
-    fn passed_over(&self, found: Finding) {
-        self.print(&match self.how.json {
-            true => format!("{}\n", finding::json(&found)),
-            false => finding::text(&found),
-        });
-    }
-
-    fn is_stopped(&self) -> bool {
-        if !self.stopped.get() && matches!(self.stop.is_pending(), Ok(true)) {
-            self.stopped.set(true);
-        }
-        self.stopped.get()
-    }
-}
-
-impl Report<'_> {
-    fn print(&self, text: &str) {
-        if let Err(e) = self.progress.above(|| print(text)) {
-            self.failure.borrow_mut().get_or_insert(e);
-        }
-    }
-
-    fn begun(&self, resumed: bool) -> Result<(), Failure> {
-        if self.how.json {
-            let line = json!({ "rotation": { "names": true, "resumed": resumed } });
-            return print(&format!("{line}\n"));
-        }
-        match resumed && self.how.verbosity != Verbosity::Quiet {
-            true => print(
-                "The names are being encrypted anew since an earlier run; it is finished, and no other is begun.\n",
-            ),
-            false => Ok(()),
-        }
     }
 }

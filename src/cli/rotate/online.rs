@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Numbers, RotateArgs, Summary, refused, tell_begun};
+use super::report::Report;
+use super::summary::{Numbers, Summary};
+use super::{How, RotateArgs, refused, tell_begun};
 use crate::cli::args::Verbosity;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, warn};
 use crate::cli::key::session::{Closed, Session};
 use crate::cli::output::print;
 use crate::cli::place;
-use crate::cli::progress::Progress;
 use crate::crypto::Epoch;
 use crate::keys::rotation::{self, Begun, Hands};
 use crate::store::check::tally::Tally;
 use crate::store::lock::{Holder, Rotation, VaultLock};
 use crate::store::rotation::{Note, State, Worst};
 use crate::store::volume::{Locked, VolumeError};
-use crate::sys::signals::{self, SignalFd};
 
 /// Between two looks at the note, and at what costs more.
 const LOOK: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ pub(super) fn check_permitted(vault: &Path, note: Option<Holder>) -> Result<(), 
 pub(super) fn pause(
     closed: Closed,
     args: &RotateArgs,
-    verbosity: Verbosity,
+    how: How,
     is_mounted: bool,
 ) -> Result<Exit, Failure> {
     let mut session = closed.open(&args.unlock)?;
@@ -62,10 +62,10 @@ pub(super) fn pause(
     if is_mounted {
         wait_for_daemon(&session.vault, record.asked, &|| false)?;
     }
-    if args.json {
+    if how.json {
         let line = json!({ "summary": "paused", "stopped": true });
         print(&format!("{line}\n"))?;
-    } else if verbosity != Verbosity::Quiet {
+    } else if how.verbosity != Verbosity::Quiet {
         print(&format!(
             "Paused: 'wardfs rotate {}' goes on.\n",
             session.shown
@@ -74,21 +74,16 @@ pub(super) fn pause(
     Ok(Exit::Success)
 }
 
-pub(super) fn run(
-    closed: Closed,
-    args: &RotateArgs,
-    verbosity: Verbosity,
-) -> Result<Exit, Failure> {
+pub(super) fn run(closed: Closed, args: &RotateArgs, how: How) -> Result<Exit, Failure> {
     let mut session = closed.open_holding_signals(&args.unlock)?;
-    let (_blocked, stop) =
-        signals::block(&signals::TERMINATION).map_err(|e| Failure::io("block signals", &e))?;
+    let report = Report::new(how)?;
     let rate = args.rate.and_then(|mib| u32::try_from(mib).ok());
     let begun = session
         .change(|header, key| rotation::begin(header, key, Hands::Daemon(rate)).map_err(refused))?;
-    tell_begun(&begun, args.json, verbosity)?;
-    let is_stopped = || matches!(stop.is_pending(), Ok(true));
+    tell_begun(&begun, how)?;
+    let is_stopped = || report.is_stopped();
     wait_for_daemon(&session.vault, begun.record.asked, &is_stopped)?;
-    if !args.json && verbosity != Verbosity::Quiet {
+    if !how.json && how.verbosity != Verbosity::Quiet {
         print(
             "The daemon encrypts the content anew while the vault is used; Ctrl-C leaves it at that.\n",
         )?;
@@ -96,15 +91,11 @@ pub(super) fn run(
     let watching = Watching {
         session: &session,
         begun: &begun,
-        json: args.json,
-        progress: Progress::new(verbosity != Verbosity::Quiet && !args.json),
-        stop: &stop,
+        report: &report,
         since: Instant::now(),
     };
     let (end, note) = watching.run()?;
-    // A signal that came too late must not end the process before it has said how it ended.
-    while matches!(stop.is_pending(), Ok(true)) && stop.wait().is_ok() {}
-    watching.tell(end, &note, verbosity)
+    watching.tell(end, &note)
 }
 
 /// Waits until the daemon has seen what it was asked for.
@@ -144,19 +135,17 @@ enum End {
 struct Watching<'a> {
     session: &'a Session,
     begun: &'a Begun,
-    json: bool,
-    progress: Progress,
-    stop: &'a SignalFd,
+    report: &'a Report,
     since: Instant,
 }
 
 impl Watching<'_> {
     fn run(&self) -> Result<(End, Note), Failure> {
-        let tally = Tally::default();
+        let (tally, progress) = (Tally::default(), &self.report.progress);
         std::thread::scope(|scope| {
-            scope.spawn(|| self.progress.run(&tally));
+            scope.spawn(|| progress.run(&tally));
             let ended = self.watch(&tally);
-            self.progress.end();
+            progress.end();
             ended
         })
     }
@@ -178,7 +167,7 @@ impl Watching<'_> {
                 State::Failing if !has_failed => {
                     has_failed = true;
                     let why = note.error.as_deref().unwrap_or("it does not say why");
-                    self.progress.above(|| {
+                    self.report.progress.above(|| {
                         warn(format!(
                             "the daemon cannot go on, and will try again: {why}"
                         ));
@@ -195,7 +184,7 @@ impl Watching<'_> {
                 if !is_mounted {
                     return Ok((End::Unmounted, note));
                 }
-                if self.json {
+                if self.report.how.json {
                     let numbers = Numbers {
                         files: note.files,
                         read: note.read,
@@ -203,10 +192,10 @@ impl Watching<'_> {
                         total: note.total,
                         per_second: note.bytes_per_second,
                     };
-                    print(&numbers.json())?;
+                    print(&format!("{}\n", numbers.json()))?;
                 }
             }
-            if matches!(self.stop.is_pending(), Ok(true)) {
+            if self.report.is_stopped() {
                 return Ok((End::LeftAlone, note));
             }
             std::thread::sleep(LOOK);
@@ -224,7 +213,8 @@ impl Watching<'_> {
         Ok(!state.is_under_way() || state.keyring.current != target)
     }
 
-    fn tell(&self, end: End, note: &Note, verbosity: Verbosity) -> Result<Exit, Failure> {
+    fn tell(&self, end: End, note: &Note) -> Result<Exit, Failure> {
+        let how = self.report.how;
         let (exit, result) = match (end, note.worst) {
             (End::Complete, _) => (Exit::Success, "complete"),
             (End::Incomplete, Some(Worst::Unreadable)) => (Exit::Unreadable, "unreadable"),
@@ -245,9 +235,9 @@ impl Watching<'_> {
             wiped: usize::from(end == End::Complete),
             seconds: self.since.elapsed().as_secs_f64(),
         };
-        if self.json {
-            print(&summary.json())?;
-        } else if verbosity != Verbosity::Quiet {
+        if how.json {
+            print(&format!("{}\n", summary.json()))?;
+        } else if how.verbosity != Verbosity::Quiet {
             let shown = &self.session.shown;
             summary.tell(
                 shown,

@@ -8,22 +8,21 @@ use clap::Args;
 use serde_json::json;
 
 use super::kept::{self, Asked, Dropped, Sorted};
+use super::{How, open};
 use crate::cli::args::Verbosity;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, warn};
 use crate::cli::key::session::{Closed, Session, named};
 use crate::cli::output::print;
 use crate::cli::policy::{self, Policy, Violation};
+use crate::cli::secret;
 use crate::cli::unlock::{UnlockArgs, Unlocked, Words, words};
-use crate::cli::{recovered, secret};
 use crate::crypto::VolumeKeys;
 use crate::format::slot::Slot;
 use crate::keys::rekey::{Kept, RekeyError, replace_key};
 use crate::keys::slots::{ChangeError, Lockout};
-use crate::store::disk::Atime;
 use crate::store::rekey::Installed;
-use crate::store::volume::{Access, Locked, Options, VolumeError};
-use crate::store::{Disk, Volume};
+use crate::store::volume::{Locked, VolumeError};
 
 /// As typed.
 #[derive(Debug, Args)]
@@ -50,16 +49,8 @@ fn slot_and_file(text: &str) -> Result<(u32, PathBuf), String> {
     parsed.ok_or_else(|| "it is told as ID=FILE, as in 2=/media/stick/key".to_owned())
 }
 
-/// What `rotate` says of it besides.
-#[derive(Debug, Clone, Copy)]
-pub struct How {
-    pub force: bool,
-    pub json: bool,
-    pub verbosity: Verbosity,
-}
-
 /// The vault is locked by the caller until this returns.
-pub fn run(
+pub(super) fn run(
     closed: Closed,
     args: &VolumeKeyArgs,
     unlock: &UnlockArgs,
@@ -208,25 +199,8 @@ pub(super) fn settle(
     keys: VolumeKeys,
     how: How,
 ) -> Result<Arc<VolumeKeys>, Failure> {
-    let failed = |e| Failure::volume(vault, &e);
     let keys = Arc::new(keys);
-    let disk =
-        Disk::open(vault, Atime::Keep).map_err(|e| failed(VolumeError::io("open the vault", e)))?;
-    let volume = Volume::on(
-        disk,
-        None,
-        Arc::clone(&keys),
-        locked.header(),
-        Access::ReadWrite,
-        Options::default(),
-    )
-    .map_err(failed)?;
-    if !how.json {
-        recovered::print_report(&volume, false, how.verbosity)?;
-    } else if !volume.recovered().is_empty() {
-        let line = json!({ "recovered": recovered::named(&volume) });
-        print(&format!("{line}\n"))?;
-    }
+    let volume = open(vault, &keys, locked.header(), how)?;
     volume.close(None).map_err(|e| {
         Failure::new(
             Exit::Failed,

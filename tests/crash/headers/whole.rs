@@ -30,6 +30,7 @@ const EFFORT: Effort = Effort {
     depth: 2,
     sequel: 0,
     seed: 1,
+    checked: 0,
 };
 
 /// Numbers of the write sequence are reserved in such steps.
