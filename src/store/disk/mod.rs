@@ -430,18 +430,16 @@ impl Backing for Disk {
     }
 
     fn get_xattr(&self, target: Target<'_, Self>, name: &[u8]) -> io::Result<Vec<u8>> {
-        let pinned;
-        let of = match target {
-            Target::Dir(fd) | Target::File(fd) => fd,
-            Target::At(dir, at) => {
-                pinned = self.pin(dir, at)?;
-                &pinned
+        grow(|buf| match target {
+            Target::Dir(fd) | Target::File(fd) => {
+                Ok(self.as_owner(fd, Mode::RUSR, || fs::fgetxattr(fd, name, &mut *buf))?)
             }
-        };
-        let path = magic_path(of);
-        grow(|buf| {
-            let get = || fs::getxattr(path.as_str(), name, &mut *buf);
-            Ok(self.as_owner(of, Mode::RUSR, get)?)
+            Target::At(dir, at) => {
+                let pinned = self.pin(dir, at)?;
+                let path = magic_path(&pinned);
+                let get = || fs::getxattr(path.as_str(), name, &mut *buf);
+                Ok(self.as_owner(&pinned, Mode::RUSR, get)?)
+            }
         })
     }
 
