@@ -18,6 +18,12 @@ fn lab() -> Lab {
     Lab::new(KINDS[0].0, KINDS[0].1)
 }
 
+/// A new volume, and what can be held and refused below it.
+fn opened() -> (Fs<Watched>, Lab) {
+    let lab = lab();
+    (lab.open(), lab)
+}
+
 /// Runs `work` in a thread; returns when that waits for something, or has ended.
 fn until_it_waits<'s, T: Send + 's>(
     scope: &'s Scope<'s, '_>,
@@ -78,9 +84,7 @@ fn new_dir(fs: &Fs<Watched>, name: &str) -> u64 {
 
 #[test]
 fn one_who_syncs_a_file_that_another_one_is_syncing_waits_for_that() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsyncdir(fs.opendir(ROOT).expect("there")).expect("room");
     lab.watch.take();
@@ -93,9 +97,7 @@ fn one_who_syncs_a_file_that_another_one_is_syncing_waits_for_that() {
 
 #[test]
 fn a_sync_that_fails_fails_for_all_who_wait_for_it() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsyncdir(fs.opendir(ROOT).expect("there")).expect("room");
     lab.watch.take();
@@ -109,9 +111,7 @@ fn a_sync_that_fails_fails_for_all_who_wait_for_it() {
 
 #[test]
 fn a_file_is_not_synced_before_the_names_on_its_path_that_another_one_is_syncing() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let dir = new_dir(fs, "dir");
     let (a, b) = (new_file(fs, dir, "a"), new_file(fs, dir, "b"));
     // The first sync is of the id of a directory.
@@ -122,9 +122,7 @@ fn a_file_is_not_synced_before_the_names_on_its_path_that_another_one_is_syncing
 
 #[test]
 fn the_ids_of_directories_that_left_the_cache_are_waited_for_and_not_forgotten_after_an_error() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let files: Vec<Fh> = (0..20)
         .map(|i| new_file(fs, new_dir(fs, &format!("dir{i}")), "file"))
         .collect();
@@ -140,9 +138,7 @@ fn the_ids_of_directories_that_left_the_cache_are_waited_for_and_not_forgotten_a
 
 #[test]
 fn a_checkpoint_does_not_flush_the_journal_beside_another_flush() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsync(fh, Sync::All).expect("room");
     fs.write(fh, 100, &[2; 100]).expect("room");
@@ -158,9 +154,7 @@ fn a_checkpoint_does_not_flush_the_journal_beside_another_flush() {
 
 #[test]
 fn a_mode_that_is_changed_beside_a_sync_is_synced_by_the_next_one() {
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsync(fh, Sync::All).expect("room");
     let ino = fs.lookup(ROOT, b"file").expect("searchable");
@@ -241,9 +235,7 @@ fn who_comes_while_the_last_user_closes_a_file_leaves_no_write_unsynced() {
 #[test]
 fn seven_who_come_during_a_flush_of_the_journal_share_the_next_one() {
     const THREADS: usize = 8;
-    let lab = lab();
-    let driver = Driver::new(&lab);
-    let fs = driver.fs();
+    let (fs, lab) = &opened();
     let files: Vec<Fh> = (0..THREADS)
         .map(|i| {
             let fh = new_file(fs, ROOT, &format!("file{i}"));

@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use crate::common::{Vault, run};
-use crate::lab::{bytes, close, content_files, epochs_in_use, keyring, rotate, rotated};
+use crate::lab::{
+    bytes, close, content_files, epochs_in_use, json_lines, keyring, rotate, rotated,
+};
 
 /// A vault with three files, one of which was changed in its second chunk; and the place of that byte.
 fn damaged() -> (Vault, fs::File) {
@@ -59,11 +61,7 @@ fn in_json_damage_is_a_finding_as_of_a_check() {
     let (vault, _) = damaged();
     let ran = run(rotate(&vault).arg("--json"));
     assert_eq!(ran.code, Some(27), "{ran:?}");
-    let lines: Vec<serde_json::Value> = ran
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let lines = json_lines(&ran.stdout);
     let found: Vec<_> = lines.iter().filter(|l| l["finding"].is_string()).collect();
     assert_eq!(found.len(), 1, "{ran:?}");
     assert_eq!(found[0]["finding"], "damaged");

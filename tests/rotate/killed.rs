@@ -1,32 +1,14 @@
 //! Rotations that are killed or stopped, and go on.
 
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
-use crate::common::{Vault, run, wait_until};
+use crate::common::{Vault, wait_until};
 use crate::lab::{
-    Times, bytes, close, epochs_in_use, is_clean, keyring, make_tree, rotate, rotated, see,
+    Times, epochs_in_use, interrupt, is_clean, keyring, kill, large, rotated, seen, start,
+    start_with,
 };
-
-/// Slow enough to be caught on the way: about 20 MiB of content.
-fn large() -> Vault {
-    let vault = Vault::new();
-    let mount = vault.mount();
-    make_tree(mount.path());
-    for number in 0..3 {
-        let content = bytes(1000 + number, 5 << 20);
-        fs::write(mount.join(format!("large {number}")), content).expect("written");
-    }
-    close(mount);
-    vault
-}
-
-fn start(vault: &Vault, rate: &str) -> Child {
-    let mut command = rotate(vault);
-    command.args(["--rate", rate]).stdout(Stdio::null());
-    command.spawn().expect("the program exists")
-}
 
 /// Waits until the rotation has its epoch in the keyring.
 fn wait_until_begun(vault: &Vault, child: &mut Child) {
@@ -38,22 +20,17 @@ fn wait_until_begun(vault: &Vault, child: &mut Child) {
 #[test]
 fn killed_again_and_again_it_ends_whole() {
     let vault = large();
-    let mount = vault.mount();
-    let before = see(mount.path(), Times::Ignore);
-    close(mount);
+    let before = seen(&vault, Times::Ignore);
     let mut killed = 0;
     for pause in [0, 100, 300, 600, 1000, 1500, 2000] {
         let mut child = start(&vault, "3");
         wait_until_begun(&vault, &mut child);
         std::thread::sleep(Duration::from_millis(pause));
-        child.kill().expect("a child");
-        killed += i32::from(child.wait().expect("a child").code().is_none());
+        killed += i32::from(kill(child));
         // Both epochs are there as long as it is not through.
         assert_eq!(keyring(&vault).0, [0, 1], "after {pause} ms");
         if pause == 600 {
-            let mount = vault.mount();
-            assert_eq!(see(mount.path(), Times::Ignore), before);
-            close(mount);
+            assert_eq!(seen(&vault, Times::Ignore), before);
         }
     }
     assert!(killed >= 5, "{killed}");
@@ -62,21 +39,13 @@ fn killed_again_and_again_it_ends_whole() {
     assert_eq!(epochs_in_use(&vault), [1].into());
     assert_eq!(keyring(&vault).0, [1]);
     is_clean(&vault);
-    let mount = vault.mount();
-    assert_eq!(see(mount.path(), Times::Ignore), before);
-    close(mount);
+    assert_eq!(seen(&vault, Times::Ignore), before);
 }
 
 #[test]
 fn stopped_by_a_signal_it_says_so_and_goes_on() {
     let vault = large();
-    let mut command = rotate(&vault);
-    command.args(["--rate", "1"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the program exists");
+    let mut child = start_with(&vault, &["--rate", "1"]);
     wait_until_begun(&vault, &mut child);
     // Signals are held back from here on.
     let pid = child.id();
@@ -85,7 +54,7 @@ fn stopped_by_a_signal_it_says_so_and_goes_on() {
         let blocked = status.lines().find_map(|l| l.strip_prefix("SigBlk:\t"));
         blocked.is_some_and(|mask| u64::from_str_radix(mask, 16).is_ok_and(|m| m & 2 != 0))
     });
-    run(std::process::Command::new("kill").args(["-s", "INT", &pid.to_string()])).ok();
+    interrupt(&child);
     let output = child.wait_with_output().expect("a child");
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(29), "{said}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use wardfs::content::Geometry;
@@ -27,6 +27,41 @@ pub fn rotate(vault: &Vault) -> Command {
         .arg("--passphrase-file")
         .arg(vault.passphrase_file());
     command
+}
+
+/// It is started, at so many MiB each second, and its output is not wanted.
+pub fn start(vault: &Vault, rate: &str) -> Child {
+    let mut command = rotate(vault);
+    command.args(["--rate", rate]).stdout(Stdio::null());
+    command.spawn().expect("the program exists")
+}
+
+/// It is started with these arguments; its output can be read.
+pub fn start_with(vault: &Vault, arguments: &[&str]) -> Child {
+    let mut command = rotate(vault);
+    command.args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("the program exists")
+}
+
+/// Answers whether it was still alive.
+pub fn kill(mut child: Child) -> bool {
+    child.kill().expect("a child");
+    child.wait().expect("a child").code().is_none()
+}
+
+/// As Ctrl-C does.
+pub fn interrupt(child: &Child) {
+    let pid = child.id().to_string();
+    run(Command::new("kill").args(["-s", "INT", &pid])).ok();
+}
+
+/// The lines of an output that are one JSON object each.
+pub fn json_lines(said: &str) -> Vec<serde_json::Value> {
+    let lines = said.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
 }
 
 #[track_caller]
@@ -245,14 +280,33 @@ pub fn content_files(vault: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What a mount shows.
+pub fn seen(vault: &Vault, times: Times) -> BTreeMap<PathBuf, Seen> {
+    let mount = vault.mount();
+    let seen = see(mount.path(), times);
+    close(mount);
+    seen
+}
+
 /// A vault with the tree in it, and what is seen of it.
 pub fn with_tree(arguments: &[&str]) -> (Vault, BTreeMap<PathBuf, Seen>) {
     let vault = Vault::with(arguments);
     let mount = vault.mount();
     make_tree(mount.path());
     close(mount);
-    let mount = vault.mount();
-    let seen = see(mount.path(), Times::Compare);
-    close(mount);
+    let seen = seen(&vault, Times::Compare);
     (vault, seen)
+}
+
+/// A vault with the tree and three files of 5 MiB in it: enough for a rotation to be caught on the way.
+pub fn large() -> Vault {
+    let vault = Vault::new();
+    let mount = vault.mount();
+    make_tree(mount.path());
+    for number in 0..3 {
+        let content = bytes(1000 + number, 5 << 20);
+        fs::write(mount.join(format!("large {number}")), content).expect("written");
+    }
+    close(mount);
+    vault
 }

@@ -5,34 +5,13 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::common::{Mount, Vault, run, wait_until};
 use crate::lab::{
-    Times, bytes, close, content_files, epochs_in_use, epochs_of, is_clean, keyring, make_tree,
-    rotate, rotated, see,
+    Times, bytes, close, content_files, epochs_in_use, epochs_of, interrupt, is_clean, json_lines,
+    keyring, kill, large, rotate, rotated, see, start, start_with,
 };
-
-/// About 20 MiB of content, mounted for the first time since it was written.
-fn large() -> Vault {
-    let vault = Vault::new();
-    let mount = vault.mount();
-    make_tree(mount.path());
-    for number in 0..3 {
-        let content = bytes(1000 + number, 5 << 20);
-        fs::write(mount.join(format!("large {number}")), content).expect("written");
-    }
-    close(mount);
-    vault
-}
-
-/// `wardfs rotate`, watching; its output is not wanted.
-fn start(vault: &Vault, rate: &str) -> Child {
-    let mut command = rotate(vault);
-    command.args(["--rate", rate]).stdout(Stdio::null());
-    command.spawn().expect("the program exists")
-}
 
 fn progress(vault: &Vault) -> serde_json::Value {
     vault.info()["rotation"]["progress"].clone()
@@ -191,7 +170,7 @@ fn it_is_rotated_while_it_is_used_and_nobody_notices() {
 fn new_content_has_the_new_key_as_soon_as_the_daemon_is_at_it() {
     let vault = large();
     let mount = vault.mount();
-    let mut watching = start(&vault, "1");
+    let watching = start(&vault, "1");
     wait_until_it_runs(&vault);
     let new = mount.join("new");
     fs::write(&new, bytes(5, 777_777)).expect("written");
@@ -206,8 +185,7 @@ fn new_content_has_the_new_key_as_soon_as_the_daemon_is_at_it() {
     let (epochs, keys) = keyring(&vault);
     assert_eq!(epochs, [0, 1]);
     assert_eq!(epochs_of(&vault, &keys, &[stored]), [1].into());
-    watching.kill().expect("a child");
-    watching.wait().expect("a child");
+    kill(watching);
     close(mount);
     assert_eq!(epochs_in_use(&vault), [0, 1].into());
 }
@@ -217,7 +195,7 @@ fn a_daemon_that_is_killed_again_and_again_goes_on_by_itself() {
     let vault = large();
     let mut mount = vault.mount();
     let before = see(mount.path(), Times::Ignore);
-    let mut watching = start(&vault, "2");
+    let watching = start(&vault, "2");
     for round in 0..4 {
         wait_until_it_runs(&vault);
         let busy = mount.join("large 0");
@@ -231,8 +209,7 @@ fn a_daemon_that_is_killed_again_and_again_goes_on_by_itself() {
         mount.kill();
         mount = vault.mount();
     }
-    watching.kill().expect("a child");
-    watching.wait().expect("a child");
+    kill(watching);
     wait_until_it_runs(&vault);
     rotated(&vault);
     assert_eq!(keyring(&vault).0, [1]);
@@ -255,9 +232,7 @@ fn a_daemon_that_is_killed_again_and_again_goes_on_by_itself() {
 fn paused_it_rests_also_after_the_next_mount_until_it_is_started_again() {
     let vault = large();
     let mount = vault.mount();
-    let mut watching = rotate(&vault);
-    watching.args(["--rate", "2"]).stdout(Stdio::piped());
-    let watching = watching.spawn().expect("the program exists");
+    let watching = start_with(&vault, &["--rate", "2"]);
     wait_until_it_runs(&vault);
     let said = run(rotate(&vault).arg("--pause")).ok();
     assert!(said.starts_with("Paused: "), "{said}");
@@ -283,10 +258,9 @@ fn paused_it_rests_also_after_the_next_mount_until_it_is_started_again() {
 #[test]
 fn one_that_was_begun_offline_waits_in_a_mount_for_the_command() {
     let vault = large();
-    let mut offline = start(&vault, "1");
+    let offline = start(&vault, "1");
     wait_until("the epoch is added", || keyring(&vault).0.len() == 2);
-    offline.kill().expect("a child");
-    offline.wait().expect("a child");
+    kill(offline);
     let log = vault.dir().join("log");
     let mount = vault.mount_with(&["-v", "--log-file", log.to_str().expect("UTF-8")]);
     wait_until("the daemon has said that it waits", || {
@@ -304,18 +278,14 @@ fn one_that_was_begun_offline_waits_in_a_mount_for_the_command() {
 fn who_watches_may_leave_and_the_daemon_goes_on() {
     let vault = large();
     let mount = vault.mount();
-    let mut watching = rotate(&vault);
-    watching
-        .args(["--rate", "8", "--json"])
-        .stdout(Stdio::piped());
-    let watching = watching.spawn().expect("the program exists");
+    let watching = start_with(&vault, &["--rate", "8", "--json"]);
     wait_until_it_runs(&vault);
-    run(std::process::Command::new("kill").args(["-s", "INT", &watching.id().to_string()])).ok();
+    interrupt(&watching);
     let output = watching.wait_with_output().expect("a child");
     assert_eq!(output.status.code(), Some(29));
     let said = String::from_utf8_lossy(&output.stdout);
-    let last: serde_json::Value =
-        serde_json::from_str(said.lines().last().expect("a summary")).expect("JSON");
+    let lines = json_lines(&said);
+    let last = lines.last().expect("a summary");
     assert_eq!(
         (&last["summary"], &last["stopped"]),
         (&"paused".into(), &true.into())
@@ -329,9 +299,7 @@ fn who_watches_may_leave_and_the_daemon_goes_on() {
 fn who_watches_is_told_when_the_vault_is_unmounted_and_the_next_mount_goes_on() {
     let vault = large();
     let mount = vault.mount();
-    let mut watching = rotate(&vault);
-    watching.args(["--rate", "4"]).stdout(Stdio::piped());
-    let watching = watching.spawn().expect("the program exists");
+    let watching = start_with(&vault, &["--rate", "4"]);
     wait_until_it_runs(&vault);
     close(mount);
     let output = watching.wait_with_output().expect("a child");
@@ -422,11 +390,9 @@ fn a_header_that_is_put_back_or_changed_under_the_mount_changes_no_key() {
         .expect("synced");
     put_back(&after);
     assert_eq!(epochs_in_use(&vault), [1].into());
-    rotate(&vault)
-        .args(["--rate", "1"])
-        .spawn()
-        .expect("exists")
-        .wait_until_it_runs_and_kill(&vault);
+    let watching = start(&vault, "1");
+    wait_until_it_runs(&vault);
+    kill(watching);
     let both = header(&vault);
     rotated(&vault);
     let second = header(&vault);
@@ -456,19 +422,6 @@ fn a_header_that_is_put_back_or_changed_under_the_mount_changes_no_key() {
     close(mount);
 }
 
-/// A command that watches is killed once the daemon is at it.
-trait Watching {
-    fn wait_until_it_runs_and_kill(self, vault: &Vault);
-}
-
-impl Watching for Child {
-    fn wait_until_it_runs_and_kill(mut self, vault: &Vault) {
-        wait_until_it_runs(vault);
-        self.kill().expect("a child");
-        self.wait().expect("a child");
-    }
-}
-
 #[test]
 fn access_times_stay_and_modes_that_forbid_writing_are_no_obstacle() {
     let vault = large();
@@ -495,10 +448,7 @@ fn json_of_a_mounted_vault_is_one_object_on_each_line() {
     let vault = large();
     let mount: Mount<'_> = vault.mount();
     let said = run(rotate(&vault).args(["--json", "--rate", "10"])).ok();
-    let lines: Vec<serde_json::Value> = said
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let lines = json_lines(&said);
     assert_eq!(lines[0]["rotation"]["resumed"], false);
     assert!(lines[1]["progress"]["bytes"].is_u64(), "{said}");
     let summary = lines.last().expect("a summary");

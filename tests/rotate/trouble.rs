@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::common::namespace::in_own_namespace;
 use crate::common::{Vault, run};
 use crate::lab::{
-    Times, bytes, close, epochs_in_use, is_clean, keyring, make_tree, rotate, rotated, see,
+    Times, bytes, close, epochs_in_use, is_clean, keyring, rotate, rotated, seen, with_tree,
 };
 
 /// Fills a directory with files of 1 MiB until there is no space, and removes one of them again.
@@ -61,13 +61,8 @@ fn on_a_nearly_full_disk_it_needs_no_space_for_what_it_encrypts() {
 
 #[test]
 fn an_error_in_the_middle_leaves_a_vault_that_reads_as_before() {
-    let vault = Vault::new();
-    let mount = vault.mount();
-    make_tree(mount.path());
-    close(mount);
-    let mount = vault.mount();
-    let before = see(mount.path(), Times::Ignore);
-    close(mount);
+    let (vault, _) = with_tree(&[]);
+    let before = seen(&vault, Times::Ignore);
     // Nothing may be written beyond 2.5 MiB of a file: not the largest file, and not a journal that grows.
     let limited = rotate(&vault);
     let mut command = Command::new("/bin/sh");
@@ -79,9 +74,7 @@ fn an_error_in_the_middle_leaves_a_vault_that_reads_as_before() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("was interrupted"), "{ran:?}");
     assert_eq!(keyring(&vault).0, [0, 1]);
-    let mount = vault.mount();
-    assert_eq!(see(mount.path(), Times::Ignore), before);
-    close(mount);
+    assert_eq!(seen(&vault, Times::Ignore), before);
     rotated(&vault);
     assert_eq!(epochs_in_use(&vault), [1].into());
     is_clean(&vault);

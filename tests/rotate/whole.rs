@@ -1,7 +1,9 @@
 //! What a rotation changes: the epoch of every chunk, and nothing else.
 
-use crate::common::run;
-use crate::lab::{Times, close, epochs_in_use, is_clean, keyring, rotate, rotated, see, with_tree};
+use crate::common::{run, wait_until};
+use crate::lab::{
+    Times, close, epochs_in_use, is_clean, json_lines, keyring, rotate, rotated, seen, with_tree,
+};
 
 #[test]
 fn every_chunk_is_of_the_new_epoch_and_everything_else_as_it_was() {
@@ -12,9 +14,7 @@ fn every_chunk_is_of_the_new_epoch_and_everything_else_as_it_was() {
     assert_eq!(epochs_in_use(&vault), [1].into());
     assert_eq!(keyring(&vault).0, [1]);
     is_clean(&vault);
-    let mount = vault.mount();
-    assert_eq!(see(mount.path(), Times::Compare), before);
-    close(mount);
+    assert_eq!(seen(&vault, Times::Compare), before);
 }
 
 #[test]
@@ -24,9 +24,7 @@ fn the_other_cipher_and_large_chunks_are_rotated_too() {
     rotated(&vault);
     rotated(&vault);
     assert_eq!(epochs_in_use(&vault), [2].into());
-    let mount = vault.mount();
-    assert_eq!(see(mount.path(), Times::Compare), before);
-    close(mount);
+    assert_eq!(seen(&vault, Times::Compare), before);
 }
 
 #[test]
@@ -36,9 +34,7 @@ fn a_vault_without_a_journal_is_rotated_only_with_force() {
     assert_eq!(keyring(&vault).0, [0]);
     run(rotate(&vault).arg("--force")).ok();
     assert_eq!(epochs_in_use(&vault), [1].into());
-    let mount = vault.mount();
-    assert_eq!(see(mount.path(), Times::Compare), before);
-    close(mount);
+    assert_eq!(seen(&vault, Times::Compare), before);
 }
 
 #[test]
@@ -46,7 +42,10 @@ fn new_files_are_of_the_new_epoch_and_info_tells_its_age() {
     let (vault, _) = with_tree(&[]);
     let created = vault.info()["epoch_created"].clone();
     // Times in the header are whole seconds.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let second: jiff::Timestamp = created.as_str().expect("text").parse().expect("a time");
+    wait_until("a second has passed", || {
+        jiff::Timestamp::now().as_second() > second.as_second()
+    });
     rotated(&vault);
     assert_ne!(vault.info()["epoch_created"], created);
     let mount = vault.mount();
@@ -59,10 +58,7 @@ fn new_files_are_of_the_new_epoch_and_info_tells_its_age() {
 fn json_is_one_object_on_each_line() {
     let (vault, _) = with_tree(&[]);
     let said = run(rotate(&vault).arg("--json")).ok();
-    let lines: Vec<serde_json::Value> = said
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON"))
-        .collect();
+    let lines = json_lines(&said);
     assert_eq!(lines[0]["rotation"]["resumed"], false);
     assert!(lines[1]["progress"]["bytes"].is_u64(), "{said}");
     let summary = lines.last().expect("a summary");
