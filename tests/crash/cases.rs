@@ -17,15 +17,26 @@ const EFFORT: Effort = Effort {
     seed: 7,
 };
 
+/// What a check says of each state.
+const CHECKED: Effort = Effort {
+    checked: 1,
+    ..EFFORT
+};
+
 #[track_caller]
 fn hold(what: &str, workloads: &[&str]) {
+    hold_by(what, EFFORT, workloads);
+}
+
+#[track_caller]
+fn hold_by(what: &str, effort: Effort, workloads: &[&str]) {
     let lab = Lab::new(Protection::Journal);
     let begun = Instant::now();
     let parsed = workloads
         .iter()
         .map(|text| text.parse().expect("a workload"));
     let parsed: Vec<Workload> = parsed.collect();
-    let verdict = sweep(&lab, &parsed, EFFORT);
+    let verdict = sweep(&lab, &parsed, effort);
     report(what, &verdict, begun);
     assert_eq!(verdict.workloads, parsed.len() as u64, "one makes no sense");
     assert_eq!(verdict.violations(), 0, "see above");
@@ -84,6 +95,20 @@ fn of_two_names_of_a_file_the_one_that_remains_leads_to_its_records() {
             "closed; write A/x 5000 100, fsync; link A/x A/y; unlink A/x, fsyncdir; append A/y 100, fsync",
             "closed; link A/x B/long; append A/x 6000, fdatasync; unlink B/long; rename A/x A/y",
             "kept; link A/x A/y; append A/y 70000, fsync; unlink A/y, fsyncdir; kill; append A/x 100, fsync",
+        ],
+    );
+}
+
+/// The id that it is bound to is in the header, which may be lost.
+#[test]
+fn an_attribute_of_a_new_file_is_never_called_damaged() {
+    hold_by(
+        "attributes of new files",
+        CHECKED,
+        &[
+            "closed; create A/y, fsyncdir; setxattr A/y, fsyncdir",
+            "kept; create A/y; setxattr A/y; append A/y 100",
+            "closed; create A/y; setxattr A/y, fsync; append A/y 6000",
         ],
     );
 }

@@ -56,6 +56,7 @@ fn concerns_synced(moment: Moment<'_>, image: &Image, finding: &Finding) -> bool
     match finding.subject {
         Subject::Directory | Subject::DirectoryId => names::is_kept_dir(moment, ino),
         Subject::Name | Subject::NameFile => names::is_kept_entry(moment, dir, ino),
+        Subject::Attribute => moment.has_synced_xattr(ino),
         _ => true,
     }
 }

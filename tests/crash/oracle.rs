@@ -66,6 +66,19 @@ impl Moment<'_> {
     }
 }
 
+impl Moment<'_> {
+    /// Whether an attribute of this file was durable once.
+    pub fn has_synced_xattr(&self, ino: Ino) -> bool {
+        let Some(file) = self.history.files.get(&ino) else {
+            return true;
+        };
+        let synced = self.file_synced(file, Sync::All);
+        let set =
+            |(event, value): &(usize, Option<Vec<u8>>)| *event < synced.max(1) && value.is_some();
+        file.xattrs.iter().any(set)
+    }
+}
+
 /// All that is wrong with what was seen.
 pub fn judge(moment: Moment<'_>, seen: &Observed) -> Vec<Problem> {
     let mut problems = Vec::new();

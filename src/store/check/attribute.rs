@@ -1,9 +1,9 @@
 //! Extended attributes: those that are sealed must open; all are copied when the object is salvaged.
 
-use crate::store::backing::{Backing, Target};
-use crate::store::check::Check;
+use crate::store::backing::{Backing, Kind, Target};
 use crate::store::check::finding::{Finding, State, Subject};
 use crate::store::check::node::Place;
+use crate::store::check::{Check, Mode};
 use crate::store::xattr::SEALED_PREFIX;
 
 /// Names and values in plaintext.
@@ -49,13 +49,28 @@ impl<B: Backing> Check<'_, B> {
             };
             match plain {
                 Some(plain) => opened.push(plain),
-                None => {
-                    let shown = String::from_utf8_lossy(name);
-                    let said = format!("the attribute stored as {shown} does not authenticate");
-                    self.tell(Finding::at(place, State::Damaged, Subject::Attribute, said));
-                }
+                None => self.tell_unopened_attribute(place, target, name),
             }
         }
         opened
+    }
+
+    /// An attribute may be left of a file whose first header, with the id that it is bound to, was lost in a crash.
+    fn tell_unopened_attribute(&self, place: &Place<'_, B>, target: Target<'_, B>, name: &[u8]) {
+        let shown = String::from_utf8_lossy(name);
+        let said = format!("the attribute stored as {shown} does not authenticate");
+        let mut finding = Finding::at(place, State::Damaged, Subject::Attribute, said);
+        let backing = self.volume.backing();
+        let attr = backing.stat(target);
+        if attr.is_ok_and(|a| a.kind() == Kind::File && self.volume.is_crash_leftover(&a)) {
+            finding.crash_left();
+            if self.plan.mode == Mode::Repair {
+                match backing.remove_xattr(target, name) {
+                    Ok(()) => finding.state = State::Repaired,
+                    Err(e) => finding.detail += &format!("; it could not be removed: {e}"),
+                }
+            }
+        }
+        self.tell(finding);
     }
 }
