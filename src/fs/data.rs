@@ -168,8 +168,8 @@ impl<B: Backing> Fs<B> {
                 }
                 _ => return Err(Error::Unsupported),
             }
-            if matches!(mode, 0 | ZERO) && end > data.size() {
-                data.set_size(&change, end)?;
+            if matches!(mode, 0 | ZERO) {
+                data.extend(&change, end)?;
             }
             if mode != KEEP {
                 data.set_times(&self.volume, SetTime::Keep, SetTime::Now)?;

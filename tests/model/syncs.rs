@@ -47,7 +47,7 @@ fn until_it_waits<'s, T: Send + 's>(
 }
 
 /// Two calls, the second of which must have to wait while the first one is held at the gate; what they answered.
-fn both<T: Send>(
+pub fn both<T: Send>(
     gate: &Gate,
     first: impl FnOnce() -> T + Send,
     second: impl FnOnce() -> T + Send,

@@ -11,6 +11,7 @@ use crate::driver::{CALLER, Driver, KINDS, Path, ok};
 use crate::fixture::bytes;
 use crate::lab::Lab;
 use crate::random::Random;
+use crate::syncs::both;
 
 const THREADS: usize = 6;
 
@@ -295,5 +296,29 @@ fn names_come_and_go_in_many_threads() {
             "nothing is left in it"
         );
         assert_eq!(ok(driver.fs().rmdir(wardfs::fs::ROOT, &name)), Ok(()));
+    }
+}
+
+/// The kernel hands over what was written at any moment, also while a program reserves space before it.
+#[test]
+fn space_that_is_reserved_beside_a_write_behind_it_cuts_nothing_off() {
+    for mode in [0, libc::FALLOC_FL_ZERO_RANGE] {
+        let lab = Lab::new(KINDS[0].0, KINDS[0].1);
+        let driver = Driver::new(&lab);
+        let fs = driver.fs();
+        let handle = driver.create(&path("file")).expect("free");
+        fs.write(handle.1, 0, &bytes(1, 9000)).expect("room");
+        fs.fsync(handle.1, Sync::All).expect("room");
+        let gate = lab.watch.hold("write_at");
+        let write = || ok(fs.write_cached(handle.1, 200_000, &bytes(2, 9000)));
+        let reserve = || ok(fs.fallocate(CALLER, handle.1, 50_000, 50_000, mode));
+        assert_eq!(both(&gate, write, reserve), (Ok(()), Ok(())));
+        let size = ok(fs.getattr(handle.0)).expect("open").size;
+        assert_eq!(size, 209_000, "mode {mode}");
+        let mut wanted = vec![0; 209_000];
+        wanted[..9000].copy_from_slice(&bytes(1, 9000));
+        wanted[200_000..].copy_from_slice(&bytes(2, 9000));
+        assert!(driver.read_all(handle.1, 209_000).expect("readable") == wanted);
+        driver.close(handle);
     }
 }

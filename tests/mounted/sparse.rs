@@ -385,6 +385,25 @@ fn copy_file_range_copies_any_range() {
     });
 }
 
+/// The kernel holds what was written behind the hole, and with it the length.
+#[test]
+fn copy_file_range_copies_a_hole_before_data_just_written() {
+    on_each(&DATA_KINDS, |place| {
+        let file = open(&place.join("file"));
+        file.write_all_at(&bytes(1, 1000), 0).expect("room");
+        file.sync_all().expect("room");
+        file.write_all_at(&bytes(2, 1000), 200_000).expect("room");
+        let copy = open(&place.join("copy"));
+        let (mut at, mut into) = (50_000, 0);
+        while at < 100_000 {
+            let left = (100_000 - at) as usize;
+            let n = copy_file_range(&file, Some(&mut at), &copy, Some(&mut into), left);
+            assert!(n.expect("possible") > 0, "it ends at {at}");
+        }
+        assert_content(&place.join("copy"), &[0; 50_000]);
+    });
+}
+
 #[test]
 fn copy_file_range_works_within_one_file_and_on_data_just_written() {
     on_each(&DATA_KINDS, |place| {

@@ -19,9 +19,25 @@ pub enum Clear {
     ZeroRange,
 }
 
+/// What becomes of a file that is longer than the new size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Longer {
+    Cut,
+    Keep,
+}
+
 impl<B: Backing> DataFile<B> {
     /// Sets the plaintext size. What is added reads as zeros.
     pub fn set_size(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
+        self.resize(change, new, Longer::Cut)
+    }
+
+    /// Sets the plaintext size of a file that is shorter, whoever else makes it longer meanwhile.
+    pub fn extend(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
+        self.resize(change, new, Longer::Keep)
+    }
+
+    fn resize(&self, change: &Change<'_, B>, new: u64, longer: Longer) -> Result<()> {
         let volume = change.volume;
         volume.check_writable()?;
         if new > geometry::MAX_PLAIN_SIZE {
@@ -37,6 +53,7 @@ impl<B: Backing> DataFile<B> {
             return self.shrink(change, size, 0);
         }
         match new.cmp(&size) {
+            std::cmp::Ordering::Less if longer == Longer::Keep => Ok(()),
             std::cmp::Ordering::Less => self.shrink(change, size, new),
             std::cmp::Ordering::Greater => self.grow(change, size, new),
             std::cmp::Ordering::Equal => Ok(()),
