@@ -275,7 +275,7 @@ impl Worker {
             let finished = self.header.borrow_mut().finish(target);
             match finished {
                 Ok(wiped) => {
-                    log::info!("the rotation is complete; {wiped} old content keys are destroyed");
+                    log::info!("the rotation is complete; old content keys destroyed: {wiped}");
                     return;
                 }
                 Err(FinishError::Rotation(e)) => {

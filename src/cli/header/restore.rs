@@ -173,7 +173,8 @@ fn check_epochs(
     if missing == 0 || args.force {
         return Ok(());
     }
-    let message = format!("{missing} content keys were added since this header was backed up");
+    let message =
+        format!("content keys were added since this header was backed up ({missing} of them)");
     Err(Failure::new(Exit::Failed, message).advise(
         "What was written with them could not be read any more. --force restores it all the same.",
     ))
