@@ -198,8 +198,8 @@ pub trait Backing: Send + std::marker::Sync + 'static {
     fn open(&self, dir: &Self::Dir, name: &[u8], how: OpenFor) -> io::Result<Self::File>;
     /// Reads until `buf` is full or the file ends; answers how many bytes.
     fn read_at(&self, file: &Self::File, buf: &mut [u8], off: u64) -> io::Result<usize>;
-    /// The first `len` bytes will be read soon. A hint: nothing waits for it, and it cannot fail.
-    fn will_read(&self, _file: &Self::File, _len: u64) {}
+    /// This range will be read soon, or written in part. A hint: nothing waits for it, and it cannot fail.
+    fn will_read(&self, _file: &Self::File, _off: u64, _len: u64) {}
     /// Writes as much as possible; the error comes with the number of bytes written before it.
     fn write_at(&self, file: &Self::File, buf: &[u8], off: u64) -> Result<(), (usize, io::Error)>;
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;

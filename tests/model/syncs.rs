@@ -4,7 +4,7 @@ use std::sync::mpsc::channel;
 use std::thread::{Scope, ScopedJoinHandle};
 
 use wardfs::fs::{Existing, Fh, Fs, ROOT, SetAttr};
-use wardfs::store::backing::{SetTime, Sync};
+use wardfs::store::backing::{SetTime, Sync, Time};
 
 use crate::driver::{CALLER, Driver, KEEP, KINDS, Path, new_mode, ok};
 use crate::lab::Lab;
@@ -157,8 +157,7 @@ fn a_mode_that_is_changed_beside_a_sync_is_synced_by_the_next_one() {
     let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsync(fh, Sync::All).expect("room");
-    let ino = fs.lookup(ROOT, b"file").expect("searchable");
-    let ino = ino.expect("there").attr.ino;
+    let ino = ino_of(fs, "file");
     let set = SetAttr {
         mode: Some(0o640),
         ..KEEP
@@ -176,6 +175,78 @@ fn a_mode_that_is_changed_beside_a_sync_is_synced_by_the_next_one() {
     assert_eq!(lab.watch.take(), "sync*1");
 }
 
+fn ino_of(fs: &Fs<Watched>, name: &str) -> u64 {
+    let found = fs.lookup(ROOT, name.as_bytes()).expect("searchable");
+    found.expect("there").attr.ino
+}
+
+fn mtime_set(sec: i64) -> (Time, SetAttr) {
+    let time = Time { sec, nsec: 7 };
+    let set = SetAttr {
+        mtime: SetTime::At(time),
+        ..KEEP
+    };
+    (time, set)
+}
+
+fn mtime_of(fs: &Fs<Watched>, ino: u64) -> Time {
+    fs.getattr(ino).expect("there").mtime
+}
+
+/// The kernel tells the time of a file whenever it syncs it: that waits for no disk but that of the journal.
+#[test]
+fn a_time_is_set_and_a_file_synced_while_what_was_written_is_applied() {
+    let (fs, lab) = &opened();
+    let fh = new_file(fs, ROOT, "file");
+    fs.fsync(fh, Sync::All).expect("room");
+    let ino = ino_of(fs, "file");
+    fs.write(fh, 0, &[2; 100]).expect("room");
+    fs.commit().expect("room");
+    let (time, set) = mtime_set(1_000_000_000);
+    let gate = lab.watch.hold("write_at");
+    std::thread::scope(|scope| {
+        let applying = scope.spawn(|| fs.apply());
+        gate.wait_for_one();
+        fs.setattr(CALLER, ino, &set).expect("allowed");
+        fs.fsync(fh, Sync::Data).expect("room");
+        assert_eq!(mtime_of(fs, ino), time);
+        gate.open();
+        applying.join().expect("no panic").expect("room");
+    });
+    assert_eq!(mtime_of(fs, ino), time);
+    fs.close().expect("room");
+    let fs = lab.open();
+    assert_eq!(mtime_of(&fs, ino_of(&fs, "file")), time);
+}
+
+/// Though it is the same time.
+#[test]
+fn a_time_that_is_set_while_an_older_one_is_applied_waits_for_its_content() {
+    let (fs, lab) = &opened();
+    let fh = new_file(fs, ROOT, "file");
+    fs.fsync(fh, Sync::All).expect("room");
+    let ino = ino_of(fs, "file");
+    let (time, set) = mtime_set(1_000_000_000);
+    let write = |byte| {
+        fs.write(fh, 0, &[byte; 100]).expect("room");
+        fs.setattr(CALLER, ino, &set).expect("allowed");
+    };
+    write(2);
+    let gate = lab.watch.hold("set_times");
+    std::thread::scope(|scope| {
+        let applying = scope.spawn(|| fs.apply());
+        gate.wait_for_one();
+        write(3);
+        assert_eq!(mtime_of(fs, ino), time);
+        gate.open();
+        applying.join().expect("no panic").expect("room");
+    });
+    assert_eq!(mtime_of(fs, ino), time);
+    fs.close().expect("room");
+    let fs = lab.open();
+    assert_eq!(mtime_of(&fs, ino_of(&fs, "file")), time);
+}
+
 /// A sync of content after a write to the kernel's cache, which sets the time of change, has nothing else to wait for.
 #[test]
 fn times_that_a_user_sets_are_synced_and_those_that_the_kernel_sets_are_not() {
@@ -184,8 +255,7 @@ fn times_that_a_user_sets_are_synced_and_those_that_the_kernel_sets_are_not() {
     let fs = driver.fs();
     let fh = new_file(fs, ROOT, "file");
     fs.fsync(fh, Sync::All).expect("room");
-    let ino = fs.lookup(ROOT, b"file").expect("searchable");
-    let ino = ino.expect("there").attr.ino;
+    let ino = ino_of(fs, "file");
     let by_kernel = SetAttr {
         mtime: SetTime::Now,
         ..KEEP

@@ -209,10 +209,10 @@ impl Backing for Watched {
         self.watch.called("read_at")?;
         self.disk.read_at(file, buf, off)
     }
-    fn will_read(&self, file: &OwnedFd, len: u64) {
+    fn will_read(&self, file: &OwnedFd, off: u64, len: u64) {
         // A hint cannot be refused.
         let _ = self.watch.called("will_read");
-        self.disk.will_read(file, len);
+        self.disk.will_read(file, off, len);
     }
     fn write_at(&self, file: &OwnedFd, buf: &[u8], off: u64) -> Result<(), (usize, io::Error)> {
         self.watch.called("write_at").map_err(|e| (0, e))?;

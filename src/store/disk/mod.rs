@@ -269,8 +269,8 @@ impl Backing for Disk {
         Ok(done)
     }
 
-    fn will_read(&self, file: &OwnedFd, len: u64) {
-        let _ = fs::fadvise(file, 0, NonZero::new(len), Advice::WillNeed);
+    fn will_read(&self, file: &OwnedFd, off: u64, len: u64) {
+        let _ = fs::fadvise(file, off, NonZero::new(len), Advice::WillNeed);
     }
 
     fn write_at(&self, file: &OwnedFd, buf: &[u8], off: u64) -> Result<(), (usize, io::Error)> {

@@ -22,8 +22,37 @@ enum Images {
     OfNewFile,
 }
 
+/// What is to be applied.
+#[derive(Debug)]
+struct Work {
+    images: Vec<(u64, Image)>,
+    size: u64,
+    cut: bool,
+    /// What has to be durable first.
+    ticket: Option<Ticket>,
+}
+
 /// Images are written in runs of at most so many bytes and one chunk.
 const RUN: usize = 1 << 20;
+/// The edges of so many runs are read together.
+const READ_AHEAD: usize = 64;
+/// A run of few pages is read whole.
+const FEW_PAGES: u64 = 16 << 10;
+
+/// Cuts images into runs that lie side by side in the file, where a whole one has `whole` bytes.
+fn runs(whole: usize, images: &[(u64, Image)]) -> Vec<&[(u64, Image)]> {
+    let most = RUN.div_ceil(whole);
+    let side_by_side =
+        |a: &(u64, Image), b: &(u64, Image)| a.0 + 1 == b.0 && a.1.stored.len() == whole;
+    images
+        .chunk_by(side_by_side)
+        .flat_map(|run| run.chunks(most))
+        .collect()
+}
+
+fn len_of(run: &[(u64, Image)]) -> u64 {
+    run.iter().map(|(_, image)| image.stored.len() as u64).sum()
+}
 
 impl<B: Backing> DataFile<B> {
     /// Makes the content durable, and with [`Sync::All`] the attributes.
@@ -133,74 +162,108 @@ impl<B: Backing> DataFile<B> {
         let Some(journal) = volume.journal() else {
             return Ok(());
         };
-        let (images, ticket, size, cut, (mtime, kept)) = {
-            let state = self.state();
+        let work = {
+            let mut state = self.state();
             if state.overlay.is_empty() && !state.cut_pending {
                 return Ok(());
             }
-            (
-                state.overlay.snapshot(),
-                state.ticket,
-                state.size,
-                state.cut_pending,
-                (state.mtime, state.kept),
-            )
+            state.applying = state.mtime.take();
+            Work {
+                images: state.overlay.snapshot(),
+                size: state.size,
+                cut: state.cut_pending,
+                ticket: (images_are == Images::Committed).then_some(state.ticket),
+            }
         };
-        if images_are == Images::Committed {
-            volume.commit(ticket)?;
-        }
-        self.put_images(volume, &images)?;
-        if cut {
-            self.cut(volume, size)?;
-        }
-        if let Some(mtime) = mtime.or(kept) {
-            let mtime = SetTime::At(mtime);
-            volume
-                .backing()
-                .set_times(self.target(), SetTime::Keep, mtime)?;
-        }
+        let done = self
+            .put_work(volume, &work)
+            .and_then(|()| self.put_mtime(volume));
         let mut state = self.state();
-        if state.mtime == mtime {
-            state.mtime = None;
+        if done.is_err() {
+            state.mtime = state.mtime.or(state.applying);
         }
+        state.applying = None;
+        done?;
         state.kept = None;
-        let removed: usize = images
+        let removed: usize = work
+            .images
             .iter()
             .map(|(no, image)| state.overlay.applied(*no, image.ticket))
             .sum();
-        state.home_end = state.home_end.max(size).min(state.size);
-        if cut {
+        state.home_end = state.home_end.max(work.size).min(state.size);
+        if work.cut {
             state.cut_pending = false;
         }
+        // A time that was set meanwhile waits for the content written meanwhile, if there is any.
+        let settled = state.overlay.is_empty() && !state.cut_pending;
+        state.applying = state.mtime.take_if(|_| settled);
         drop(state);
         journal.count_overlay(0, removed as u64);
+        let done = self.put_mtime(volume);
+        self.state().applying = None;
+        done
+    }
+
+    fn put_work(&self, volume: &Volume<B>, work: &Work) -> Result<()> {
+        if let Some(ticket) = work.ticket {
+            volume.commit(ticket)?;
+        }
+        self.put_images(volume, work)?;
+        if work.cut {
+            self.cut(volume, work.size)?;
+        }
         Ok(())
     }
 
-    fn put_images(&self, volume: &Volume<B>, images: &[(u64, Image)]) -> Result<()> {
+    /// Gives the backing file the time that goes with what was applied.
+    fn put_mtime(&self, volume: &Volume<B>) -> Result<()> {
+        let mtime = {
+            let state = self.state();
+            state.applying.or(state.kept)
+        };
+        let Some(mtime) = mtime else {
+            return Ok(());
+        };
+        let mtime = SetTime::At(mtime);
+        Ok(volume
+            .backing()
+            .set_times(self.target(), SetTime::Keep, mtime)?)
+    }
+
+    fn put_images(&self, volume: &Volume<B>, work: &Work) -> Result<()> {
         let geometry = volume.geometry();
-        let whole = geometry.stored_chunk();
-        let mut rest = images;
-        while let Some((first, _)) = rest.first() {
-            let first = ChunkNo(*first);
-            let mut run = Buffer::empty();
-            let mut taken = 0;
-            for (i, (no, image)) in rest.iter().enumerate() {
-                let follows = *no == first.0 + i as u64 && run.len() == i * whole;
-                if !follows || run.len() >= RUN {
-                    break;
-                }
-                run.append(&image.stored);
-                taken += 1;
+        for runs in runs(geometry.stored_chunk(), &work.images).chunks(READ_AHEAD) {
+            let places = || {
+                runs.iter()
+                    .map(|run| (geometry.stored_start(ChunkNo(run[0].0)), run))
+            };
+            if work.ticket.is_some() {
+                places().for_each(|(start, run)| self.read_edges(volume, start, len_of(run)));
             }
-            // Not a change that the next sync has to wait for: the journal has it.
-            volume
-                .backing()
-                .write_at(self.backing_file(), &run, geometry.stored_start(first))
-                .map_err(|(_, e)| e)?;
-            rest = &rest[taken..];
+            for (start, run) in places() {
+                let mut bytes = Buffer::empty();
+                for (_, image) in *run {
+                    bytes.append(&image.stored);
+                }
+                // Not a change that the next sync has to wait for: the journal has it.
+                volume
+                    .backing()
+                    .write_at(self.backing_file(), &bytes, start)
+                    .map_err(|(_, e)| e)?;
+            }
         }
         Ok(())
+    }
+
+    /// Pages of which a part is kept are read by the kernel when they are written: it is told of many before.
+    fn read_edges(&self, volume: &Volume<B>, start: u64, len: u64) {
+        let (backing, file) = (volume.backing(), self.backing_file());
+        if len <= FEW_PAGES {
+            backing.will_read(file, start, len);
+        } else {
+            backing.will_read(file, start, 1);
+            backing.will_read(file, start + len - 1, 1);
+        }
     }
 
     /// Does something to the backing file of which its modification time is to tell nothing.
@@ -219,27 +282,32 @@ impl<B: Backing> DataFile<B> {
 
     /// Sets the times. While content waits to be applied, its modification time waits with it.
     pub fn set_times(&self, volume: &Volume<B>, atime: SetTime, mtime: SetTime) -> Result<()> {
-        let _alone = self.lock_applying();
-        let mtime = match mtime {
-            SetTime::Keep => SetTime::Keep,
-            _ if !self.is_pending() || volume.journal().is_none() => {
-                self.state().mtime = None;
-                mtime
-            }
-            _ => {
-                let now = Time::now();
-                let mut state = self.state();
-                state.touched = now;
-                state.mtime = Some(match mtime {
-                    SetTime::At(time) => time,
-                    _ => now,
-                });
-                SetTime::Keep
-            }
-        };
+        // Nobody waits here until what was written is applied, except for the time alone.
+        let mut mtime = self.defer(volume, mtime);
+        let _alone = (mtime != SetTime::Keep).then(|| self.lock_applying());
+        mtime = self.defer(volume, mtime);
+        if mtime != SetTime::Keep {
+            self.state().mtime = None;
+        }
         if (atime, mtime) == (SetTime::Keep, SetTime::Keep) {
             return Ok(());
         }
         Ok(volume.backing().set_times(self.target(), atime, mtime)?)
+    }
+
+    /// Keeps the modification time for later if content waits. Answers what is left to be set now.
+    fn defer(&self, volume: &Volume<B>, mtime: SetTime) -> SetTime {
+        let mut state = self.state();
+        let waits = !state.overlay.is_empty() || state.cut_pending;
+        if mtime == SetTime::Keep || !waits || volume.journal().is_none() {
+            return mtime;
+        }
+        let now = Time::now();
+        state.touched = now;
+        state.mtime = Some(match mtime {
+            SetTime::At(time) => time,
+            _ => now,
+        });
+        SetTime::Keep
     }
 }

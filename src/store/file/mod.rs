@@ -101,6 +101,8 @@ struct State {
     /// The modification time that goes with the overlay. The backing file gets it when it gets the content, so that a
     /// backup that tells by the time what has changed never takes old content for new.
     mtime: Option<Time>,
+    /// The same of what is being applied.
+    applying: Option<Time>,
     /// The modification time of a backing file of which the overlay has nothing but chunks that were sealed anew.
     kept: Option<Time>,
     /// When `mtime` was set: the change time until then.
@@ -290,7 +292,8 @@ impl<B: Backing> DataFile<B> {
     /// The same from those of the backing file.
     pub fn plain_attr(&self, attr: Attr) -> Attr {
         let state = self.state();
-        let mtime = state.mtime.or(state.kept).unwrap_or(attr.mtime);
+        let waiting = state.mtime.or(state.applying).or(state.kept);
+        let mtime = waiting.unwrap_or(attr.mtime);
         Attr {
             size: state.size,
             mtime,

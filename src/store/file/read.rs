@@ -13,7 +13,7 @@ impl<B: Backing> DataFile<B> {
     /// All of the file will be read soon.
     pub fn will_read(&self, volume: &Volume<B>) {
         let end = volume.geometry().stored_size(self.size());
-        volume.backing().will_read(self.backing_file(), end);
+        volume.backing().will_read(self.backing_file(), 0, end);
     }
 
     /// Reads plaintext from `off` on until `out` is full or the file ends; answers how many bytes.

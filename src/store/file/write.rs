@@ -107,7 +107,7 @@ impl<B: Backing> DataFile<B> {
         let mut state = self.state();
         if way != Way::Journal {
             // The backing file's own time has moved on.
-            (state.mtime, state.kept) = (None, None);
+            (state.mtime, state.applying, state.kept) = (None, None, None);
         }
         // What fills them in place is no more durable by a flush of the journal.
         if way == Way::Journal && !state.gaps.is_empty() {

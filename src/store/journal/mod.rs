@@ -37,6 +37,10 @@ const SEGMENT_MAX: u64 = 32 << 20;
 const OVERLAY_LIMIT: u64 = 32 << 20;
 const OVERLAY_MOST: u64 = 2 * OVERLAY_LIMIT;
 const ZEROS: usize = 1 << 18;
+/// The segment is read ahead of the groups by half of this at least.
+const AHEAD: u64 = 256 << 10;
+/// Larger groups fill most of their pages.
+const SMALL: usize = 64 << 10;
 
 /// The number of a group since the volume was opened; larger ones come later in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -86,6 +90,8 @@ struct State {
     index: u64,
     /// Where the next group goes.
     at: u64,
+    /// Up to there the kernel was asked to read the segment.
+    read: u64,
     /// Bytes of each segment that are preallocated.
     prepared: [u64; 2],
     appended: Ticket,
@@ -141,6 +147,7 @@ impl<B: Backing> Journal<B> {
                 turn,
                 index: 0,
                 at: 0,
+                read: 0,
                 prepared,
                 appended: Ticket(0),
                 buffer: Vec::new(),
@@ -198,6 +205,12 @@ impl<B: Backing> Journal<B> {
         state.buffer.clear();
         group.encode(keys.journal_mac_key(), &mut state.buffer);
         let segment = &self.segments[segment_of(state.turn)];
+        if state.at + AHEAD / 2 >= state.read && state.buffer.len() < SMALL {
+            // Groups begin and end within a page, and the kernel reads what it keeps of that.
+            let from = state.read.max(state.at);
+            backing.will_read(segment, from, AHEAD);
+            state.read = from + AHEAD;
+        }
         backing
             .write_at(segment, &state.buffer, state.at)
             .map_err(|(_, e)| e)?;
@@ -296,7 +309,7 @@ impl<B: Backing> Journal<B> {
         };
         state.turn += 1;
         state.index = 0;
-        state.at = 0;
+        (state.at, state.read) = (0, 0);
         *turn = state.turn;
         Ok(ended)
     }
