@@ -76,11 +76,6 @@ fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
         entry.options
     );
     assert!(
-        entry.super_options.contains("default_permissions"),
-        "{}",
-        entry.super_options
-    );
-    assert!(
         !entry.super_options.contains("allow_other"),
         "{}",
         entry.super_options

@@ -24,7 +24,7 @@ use crate::fs::{Existing, Fh, Fs, NewMode, SetAttr};
 use crate::fuse::agreement::{MAX_IO, agree};
 use crate::fuse::convert::{file_attr, set_time};
 use crate::fuse::shell::{Shell, caller, empty, xattr_reply};
-use crate::store::backing::{RenameMode, Sync, XattrMode};
+use crate::store::backing::{Kind, RenameMode, Sync, XattrMode};
 
 impl fuser::Filesystem for Shell {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -397,8 +397,18 @@ impl fuser::Filesystem for Shell {
         );
     }
 
-    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    /// Asked where the kernel checks no modes: in a mount that is for root alone.
+    fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        if !mask.contains(AccessFlags::X_OK) {
+            return reply.ok();
+        }
+        match self.run(ino, |fs| fs.getattr(ino.0)) {
+            Ok(attr) if attr.kind() == Kind::File && attr.mode & 0o111 == 0 => {
+                reply.error(Errno::EACCES)
+            }
+            Ok(_) => reply.ok(),
+            Err(e) => reply.error(e),
+        }
     }
 
     fn create(

@@ -22,6 +22,9 @@ pub struct MountOptions {
     pub read_only: bool,
     /// Users other than the mounting one may enter. The default is that they may not.
     pub allow_other: bool,
+    /// File modes are checked for root too, who may have given up the right to ignore them. The default is that they are
+    /// checked for all others.
+    pub default_permissions: bool,
     /// Device nodes on the mount work. The default is `nodev`; only root may ask for `dev`.
     pub dev: bool,
     /// Set-user-id and file capabilities are honoured. The default is `nosuid`; only root may ask for `suid`.
@@ -154,6 +157,7 @@ impl MountOptions {
 struct Typed {
     read_only: bool,
     allow_other: bool,
+    default_permissions: bool,
     dev: bool,
     suid: bool,
     noexec: bool,
@@ -169,10 +173,11 @@ struct Typed {
 }
 
 /// Every word, for suggestions; the ones that take a value end in `=`.
-const WORDS: [&str; 25] = [
+const WORDS: [&str; 26] = [
     "ro",
     "rw",
     "allow_other",
+    "default_permissions",
     "dev",
     "nodev",
     "suid",
@@ -236,6 +241,7 @@ impl Typed {
             "ro" => self.read_only = true,
             "rw" => self.read_only = false,
             "allow_other" => self.allow_other = true,
+            "default_permissions" => self.default_permissions = true,
             "dev" => self.dev = true,
             "nodev" => self.dev = false,
             "suid" => self.suid = true,
@@ -273,6 +279,7 @@ impl Typed {
         MountOptions {
             read_only: self.read_only,
             allow_other: self.allow_other,
+            default_permissions: self.default_permissions,
             dev: self.dev,
             suid: self.suid,
             exec: !self.noexec,

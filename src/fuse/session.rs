@@ -95,6 +95,7 @@ pub fn mount(
         exec: options.exec,
         noatime: options.noatime,
         allow_other: options.allow_other,
+        default_permissions: options.default_permissions,
     };
     let session = start(shell, mountpoint, &request, options).inspect_err(|_| {
         // Nothing was served: the volume is as clean as before.

@@ -37,8 +37,10 @@ pub struct KernelMount {
     pub suid: bool,
     pub exec: bool,
     pub noatime: bool,
-    /// Users other than the mounting one may look in; file modes are checked by the kernel either way.
+    /// Users other than the mounting one may look in, as far as file modes let them.
     pub allow_other: bool,
+    /// The kernel checks file modes, also where it need not: see [`fuse_mount`].
+    pub default_permissions: bool,
 }
 
 /// Why there is no mount.
@@ -123,8 +125,8 @@ impl fmt::Display for Dev {
 
 /// Mounts a FUSE filesystem on `mountpoint`. Root asks the kernel, everybody else `fusermount3`.
 ///
-/// `default_permissions` is always on: the kernel checks file modes. Without `allow_other` the kernel also keeps
-/// out everybody but the mounting user.
+/// Without `allow_other` the kernel keeps out everybody but the mounting user. It also checks file modes, unless that
+/// user is root, whom no mode stops: to check them it would ask for a directory's attributes after each change in it.
 pub fn fuse_mount(mountpoint: &Path, request: &KernelMount) -> Result<FuseMount, FuseMountError> {
     let mountpoint = fs::canonicalize(mountpoint).map_err(FuseMountError::Mount)?;
     let fd = if rustix::process::geteuid().is_root() {
@@ -174,17 +176,18 @@ fn mount_directly(mountpoint: &Path, request: &KernelMount) -> Result<OwnedFd, F
     ] {
         flags.set(flag, wanted);
     }
-    let data = format!(
-        "fd={},rootmode=40000,user_id={},group_id={},default_permissions{}",
+    let mut data = format!(
+        "fd={},rootmode=40000,user_id={},group_id={}",
         fd.as_raw_fd(),
         rustix::process::getuid().as_raw(),
         rustix::process::getgid().as_raw(),
-        if request.allow_other {
-            ",allow_other"
-        } else {
-            ""
-        },
     );
+    if request.default_permissions || request.allow_other {
+        data += ",default_permissions";
+    }
+    if request.allow_other {
+        data += ",allow_other";
+    }
     let data = CString::new(data).expect("numbers and fixed words hold no NUL");
     rustix::mount::mount(
         request.source.as_os_str(),
@@ -537,6 +540,7 @@ mod tests {
             exec: true,
             noatime: true,
             allow_other: false,
+            default_permissions: false,
         };
         assert_eq!(
             helper_options(&request),

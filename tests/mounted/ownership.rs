@@ -3,11 +3,13 @@
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
-use rustix::fs::{CWD, FileType, Mode, mkdir, mknodat};
+use rustix::fs::{Access, CWD, FileType, Mode, mkdir, mknodat};
 
+use crate::common::TempDir;
 use crate::fixture::{
-    PLAIN, SHARED, SHARED_NOWRITEBACK, as_user, assert_errno, chmod, mode_of, on_each,
+    Kind, PLAIN, SHARED, SHARED_NOWRITEBACK, as_user, assert_errno, chmod, mode_of, on_each,
 };
 
 fn owner(path: &Path) -> (u32, u32) {
@@ -165,4 +167,60 @@ fn an_ordinary_user_writes_to_a_file_whose_mode_forbids_it_through_an_open_descr
             }
         });
     });
+}
+
+/// What root is told of files and of a directory whose modes forbid something to him, or nothing.
+fn told_root(dir: &Path) -> Vec<String> {
+    let mut told = Vec::new();
+    let mut ask = |name: &str| {
+        for access in [Access::READ_OK, Access::WRITE_OK, Access::EXEC_OK] {
+            let answer = rustix::fs::access(dir.join(name), access);
+            told.push(format!("{name}: {access:?} {answer:?}"));
+        }
+    };
+    for (name, mode) in [("none", 0o000), ("data", 0o644), ("program", 0o700)] {
+        fs::write(dir.join(name), "#!/bin/sh\n").expect("free");
+        chmod(&dir.join(name), mode);
+        ask(name);
+    }
+    fs::create_dir(dir.join("closed")).expect("free");
+    chmod(&dir.join("closed"), 0o000);
+    ask("closed");
+    for name in ["none", "data", "program"] {
+        let read = fs::read(dir.join(name)).is_ok();
+        let run = Command::new(dir.join(name))
+            .current_dir(dir.join("closed"))
+            .status();
+        let run = run.map_err(|e| e.kind());
+        told.push(format!("{name}: read {read}, run {run:?}"));
+    }
+    fs::write(dir.join("closed/file"), "x").expect("root may");
+    told
+}
+
+#[test]
+fn root_alone_is_told_what_other_filesystems_tell_him() {
+    let dir = TempDir::new();
+    let wanted = told_root(dir.path());
+    PLAIN.run(|place| assert_eq!(told_root(place.root()), wanted));
+}
+
+#[test]
+fn modes_are_checked_for_a_root_without_capabilities_if_asked_for() {
+    let checked = Kind {
+        options: "default_permissions",
+        ..PLAIN
+    };
+    for (kind, reads) in [(checked, false), (SHARED, false), (PLAIN, true)] {
+        kind.run(|place| {
+            fs::write(place.join("file"), "x").expect("free");
+            chmod(&place.join("file"), 0o000);
+            let cat = Command::new("setpriv")
+                .arg("--bounding-set=-dac_override,-dac_read_search")
+                .arg("cat")
+                .arg(place.join("file"))
+                .output();
+            assert_eq!(cat.expect("installed").status.success(), reads, "{kind:?}");
+        });
+    }
 }
