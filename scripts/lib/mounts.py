@@ -342,8 +342,21 @@ class Cryfs(Mounted):
         return ["sh", "-c", line, self.program, self.vault, self.root, self.secret]
 
 
+class Passthrough(Mounted):
+    """Encrypts nothing: what FUSE alone costs. An example in the source of libfuse, to be compiled."""
+
+    program = "passthrough_hp"
+
+    def init(self):
+        pass
+
+    def serve(self):
+        return [self.program, self.vault, self.root, "--foreground"]
+
+
 SYSTEMS = {
     "plain": System,
+    "passthrough": Passthrough,
     "gocryptfs": Gocryptfs,
     "gocryptfs-xchacha": GocryptfsXChaCha,
     "encfs": Encfs,
