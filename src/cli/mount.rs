@@ -51,6 +51,7 @@ use crate::sys::signals::{self, Signal};
 Mount options (-o), separated by commas:
   ro, rw                  change nothing, neither files nor vault [default: rw]
   allow_other             other users may enter (not root: needs user_allow_other in /etc/fuse.conf)
+  default_permissions     check file modes also in a mount for root alone
   dev, nodev              device nodes work, or not [default: nodev; dev is for root]
   suid, nosuid            set-user-id is honoured, or not [default: nosuid; suid is for root]
   exec, noexec            programs can be run, or not [default: exec]
