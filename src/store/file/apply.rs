@@ -282,7 +282,7 @@ impl<B: Backing> DataFile<B> {
 
     /// Sets the times. While content waits to be applied, its modification time waits with it.
     pub fn set_times(&self, volume: &Volume<B>, atime: SetTime, mtime: SetTime) -> Result<()> {
-        // Nobody waits here until what was written is applied, except for the time alone.
+        // What waits with its content needs no lock: nobody is held up here while that is written.
         let mut mtime = self.defer(volume, mtime);
         let _alone = (mtime != SetTime::Keep).then(|| self.lock_applying());
         mtime = self.defer(volume, mtime);
