@@ -12,6 +12,9 @@ use crate::store::{Change, Dir};
 impl<B: Backing> Fs<B> {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         let dir = self.dir(parent)?;
+        // Nobody makes a file with this number before all that is known by it was forgotten: the kernel would take it for
+        // the old one, and give it its pages and its size.
+        let _pin = self.volume.pin(&dir, name)?;
         let was = self.volume.remove(&dir, name)?;
         let last = was.nlink <= 1;
         if last {
@@ -51,6 +54,11 @@ impl<B: Backing> Fs<B> {
         let target = match self.open_entry(to.0, &new_dir, to.1) {
             Err(e) if e.is_not_found() => None,
             other => Some(other?),
+        };
+        // As for an unlink. A directory is open.
+        let _pin = match &target {
+            Some((None, _)) => Some(self.volume.pin(&new_dir, to.1)?),
+            _ => None,
         };
         let replaced = target.as_ref().map(|(dir, attr)| Replaced {
             attr: *attr,

@@ -185,6 +185,7 @@ pub trait Backing: Send + std::marker::Sync + 'static {
     type Dir: Send + std::marker::Sync + std::fmt::Debug;
     type File: Send + std::marker::Sync + std::fmt::Debug;
     type Listing: Listing + std::fmt::Debug;
+    type Pin;
 
     /// A handle of the vault's root directory.
     fn root(&self) -> io::Result<Self::Dir>;
@@ -196,6 +197,9 @@ pub trait Backing: Send + std::marker::Sync + 'static {
     fn create(&self, dir: &Self::Dir, name: &[u8], mode: u32) -> io::Result<Self::File>;
     /// Opens a regular file without following links; anything else is `EINVAL`.
     fn open(&self, dir: &Self::Dir, name: &[u8], how: OpenFor) -> io::Result<Self::File>;
+    /// Holds an object of any type by what is answered: its inode number is given to no other one before that is dropped,
+    /// also when its last name is removed.
+    fn pin(&self, dir: &Self::Dir, name: &[u8]) -> io::Result<Self::Pin>;
     /// Reads until `buf` is full or the file ends; answers how many bytes.
     fn read_at(&self, file: &Self::File, buf: &mut [u8], off: u64) -> io::Result<usize>;
     /// This range will be read soon, or written in part. A hint: nothing waits for it, and it cannot fail.

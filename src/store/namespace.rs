@@ -156,6 +156,12 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
+    /// Keeps the inode number of an entry from being given to another object until the answer is dropped.
+    pub fn pin(&self, dir: &Dir<B>, name: &[u8]) -> Result<B::Pin> {
+        let sealed = dir.seal(self, name)?;
+        Ok(self.backing().pin(dir.handle(), &sealed.entry)?)
+    }
+
     /// Removes an entry that is not a directory; answers what its attributes were.
     pub fn remove(&self, dir: &Dir<B>, name: &[u8]) -> Result<Attr> {
         self.check_writable()?;

@@ -4,8 +4,8 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use wardfs::crypto::Cipher;
-use wardfs::fs::Fh;
-use wardfs::store::backing::Sync;
+use wardfs::fs::{Fh, ROOT};
+use wardfs::store::backing::{RenameMode, Sync};
 
 use crate::driver::{CALLER, Driver, KINDS, Path, ok};
 use crate::fixture::bytes;
@@ -186,7 +186,7 @@ fn opening_and_closing_at_once_loses_no_write() {
             scope.spawn(move || {
                 for i in 0..200u64 {
                     let entry = fs
-                        .lookup(wardfs::fs::ROOT, b"file")
+                        .lookup(ROOT, b"file")
                         .expect("searchable")
                         .expect("there");
                     let fh = fs.open(entry.attr.ino, libc::O_RDWR).expect("there");
@@ -227,7 +227,7 @@ fn names_come_and_go_in_many_threads() {
         let stop = &stop;
         scope.spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                let fh = fs.opendir(wardfs::fs::ROOT).expect("there");
+                let fh = fs.opendir(ROOT).expect("there");
                 fs.readdir(fh, 0, wardfs::fs::Detail::Names, &mut |_| true)
                     .expect("readable");
                 fs.releasedir(fh).expect("open");
@@ -241,18 +241,11 @@ fn names_come_and_go_in_many_threads() {
                             format!("dir{}", i % 3),
                             format!("{thread}-{i}{}", "l".repeat(i % 2 * 200)),
                         );
-                        let made = fs.mkdir(
-                            CALLER,
-                            wardfs::fs::ROOT,
-                            dir.as_bytes(),
-                            crate::driver::new_mode(0o700),
-                        );
+                        let made =
+                            fs.mkdir(CALLER, ROOT, dir.as_bytes(), crate::driver::new_mode(0o700));
                         let ino = match made {
                             Ok(entry) => entry.attr.ino,
-                            Err(_) => match fs
-                                .lookup(wardfs::fs::ROOT, dir.as_bytes())
-                                .expect("searchable")
-                            {
+                            Err(_) => match fs.lookup(ROOT, dir.as_bytes()).expect("searchable") {
                                 Some(entry) => entry.attr.ino,
                                 None => continue,
                             },
@@ -270,7 +263,7 @@ fn names_come_and_go_in_many_threads() {
                             fs.forget(entry.attr.ino, 1).expect("not poisoned");
                         }
                         // Others may be at work in it: then it is not empty, or gone.
-                        let _ = fs.rmdir(wardfs::fs::ROOT, dir.as_bytes());
+                        let _ = fs.rmdir(ROOT, dir.as_bytes());
                         fs.forget(ino, 1).expect("not poisoned");
                     }
                 })
@@ -283,11 +276,11 @@ fn names_come_and_go_in_many_threads() {
     });
     driver.reopen();
     for name in driver
-        .names(wardfs::fs::ROOT, wardfs::fs::Detail::Names)
+        .names(ROOT, wardfs::fs::Detail::Names)
         .expect("readable")
     {
         let ino = driver
-            .lookup(wardfs::fs::ROOT, &name)
+            .lookup(ROOT, &name)
             .expect("searchable")
             .expect("there");
         assert_eq!(
@@ -295,7 +288,7 @@ fn names_come_and_go_in_many_threads() {
             Ok(vec![]),
             "nothing is left in it"
         );
-        assert_eq!(ok(driver.fs().rmdir(wardfs::fs::ROOT, &name)), Ok(()));
+        assert_eq!(ok(driver.fs().rmdir(ROOT, &name)), Ok(()));
     }
 }
 
@@ -320,5 +313,40 @@ fn space_that_is_reserved_beside_a_write_behind_it_cuts_nothing_off() {
         wanted[200_000..].copy_from_slice(&bytes(2, 9000));
         assert!(driver.read_all(handle.1, 209_000).expect("readable") == wanted);
         driver.close(handle);
+    }
+}
+
+/// What this process holds below `vault` that has no name any more.
+fn held_without_a_name(vault: &std::path::Path) -> usize {
+    let held = std::fs::read_dir("/proc/self/fd").expect("mounted");
+    held.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+        .filter(|path| path.starts_with(vault) && path.to_string_lossy().ends_with(" (deleted)"))
+        .count()
+}
+
+/// A file that is made meanwhile would be taken for the old one, with its pages and its size.
+#[test]
+fn the_number_of_what_is_removed_is_not_free_before_it_is_forgotten() {
+    for by_rename in [false, true] {
+        let lab = Lab::new(KINDS[0].0, KINDS[0].1);
+        let driver = Driver::new(&lab);
+        let fs = driver.fs();
+        let handle = driver.create(&path("file")).expect("free");
+        driver.close(handle);
+        // Its target is in a file of its own, which is removed after the name.
+        fs.symlink(CALLER, ROOT, b"link", &[b't'; 4000])
+            .expect("free");
+        let gate = lab.watch.hold("open_dir");
+        std::thread::scope(|scope| {
+            let removing = scope.spawn(|| match by_rename {
+                true => fs.rename((ROOT, b"file"), (ROOT, b"link"), RenameMode::Replace),
+                false => fs.unlink(ROOT, b"link"),
+            });
+            gate.wait_for_one();
+            assert_eq!(held_without_a_name(&lab.vault()), 1);
+            gate.open();
+            removing.join().expect("no panic").expect("possible");
+        });
+        assert_eq!(held_without_a_name(&lab.vault()), 0);
     }
 }

@@ -177,6 +177,7 @@ impl Backing for Watched {
     type Dir = OwnedFd;
     type File = OwnedFd;
     type Listing = DiskListing;
+    type Pin = OwnedFd;
 
     fn root(&self) -> io::Result<OwnedFd> {
         self.disk.root()
@@ -204,6 +205,10 @@ impl Backing for Watched {
             Some((closed, errno)) if closed == name => Err(io::Error::from_raw_os_error(*errno)),
             _ => self.disk.open(dir, name, how),
         }
+    }
+    fn pin(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+        self.watch.called("pin")?;
+        self.disk.pin(dir, name)
     }
     fn read_at(&self, file: &OwnedFd, buf: &mut [u8], off: u64) -> io::Result<usize> {
         self.watch.called("read_at")?;

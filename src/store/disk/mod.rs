@@ -205,6 +205,7 @@ impl Backing for Disk {
     type Dir = OwnedFd;
     type File = OwnedFd;
     type Listing = DiskListing;
+    type Pin = OwnedFd;
 
     fn root(&self) -> io::Result<OwnedFd> {
         self.root.try_clone()
@@ -254,6 +255,11 @@ impl Backing for Disk {
             FileType::RegularFile => Ok(fd),
             _ => Err(Errno::IO.into()),
         }
+    }
+
+    fn pin(&self, dir: &OwnedFd, name: &[u8]) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(fs::openat(dir, name, flags, Mode::empty())?)
     }
 
     fn read_at(&self, file: &OwnedFd, buf: &mut [u8], off: u64) -> io::Result<usize> {
