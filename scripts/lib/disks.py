@@ -71,6 +71,9 @@ def build_recording_disk():
 class Disk:
     """A filesystem in the file `home/image`, mounted on `home/disk`. One that loses power only by FS_IOC_SHUTDOWN."""
 
+    make = MAKE
+    loop_options = ()
+
     def __init__(self, home, filesystem):
         self.home = Path(home)
         self.filesystem = filesystem
@@ -88,7 +91,7 @@ class Disk:
         else:
             with open(self.image, "wb") as image:
                 image.truncate(SIZES[self.filesystem])
-            run(*MAKE[self.filesystem], self.image)
+            run(*self.make[self.filesystem], self.image)
         self.start()
         self.mount(self.under())
 
@@ -101,7 +104,7 @@ class Disk:
 
     def mount(self, file):
         """Also replays the filesystem's own journal."""
-        self.device = run("losetup", "--find", "--show", file)
+        self.device = run("losetup", "--find", "--show", *self.loop_options, file)
         try:
             run("mount", "-t", self.filesystem, *MOUNT[self.filesystem], self.device, self.root)
         except BaseException:
