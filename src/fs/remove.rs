@@ -9,13 +9,28 @@ use crate::store::backing::{Attr, Backing, Kind, RenameMode, Target};
 use crate::store::namespace::Replaced;
 use crate::store::{Change, Dir};
 
+/// What keeps the inode number of an entry from being given to another object: who makes a file with the number before all
+/// that is known by it was forgotten gets the old one's pages and size from the kernel.
+#[derive(Debug)]
+enum Held<B: Backing> {
+    Dir(Arc<Dir<B>>),
+    Other(B::Pin),
+}
+
+impl<B: Backing> Held<B> {
+    fn dir(&self) -> Option<&Dir<B>> {
+        match self {
+            Self::Dir(dir) => Some(dir),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 impl<B: Backing> Fs<B> {
     pub fn unlink(&self, parent: u64, name: &[u8]) -> Result<()> {
         let dir = self.dir(parent)?;
-        // Nobody makes a file with this number before all that is known by it was forgotten: the kernel would take it for
-        // the old one, and give it its pages and its size.
-        let _pin = self.volume.pin(&dir, name)?;
-        let was = self.volume.remove(&dir, name)?;
+        let removed = self.volume.remove(&dir, name)?;
+        let was = removed.attr;
         let last = was.nlink <= 1;
         if last {
             self.note_gone(was.ino)?;
@@ -38,8 +53,8 @@ impl<B: Backing> Fs<B> {
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> Result<()> {
         let dir = self.dir(parent)?;
         let (victim, attr) = self.open_entry(parent, &dir, name)?;
-        let victim = victim.ok_or(Error::NotDirectory)?;
-        self.volume.remove_dir(&dir, name, &victim)?;
+        let victim = victim.dir().ok_or(Error::NotDirectory)?;
+        self.volume.remove_dir(&dir, name, victim)?;
         if let Some(journal) = self.volume.journal() {
             journal.marks.removed(attr.ino);
         }
@@ -55,14 +70,9 @@ impl<B: Backing> Fs<B> {
             Err(e) if e.is_not_found() => None,
             other => Some(other?),
         };
-        // As for an unlink. A directory is open.
-        let _pin = match &target {
-            Some((None, _)) => Some(self.volume.pin(&new_dir, to.1)?),
-            _ => None,
-        };
-        let replaced = target.as_ref().map(|(dir, attr)| Replaced {
+        let replaced = target.as_ref().map(|(held, attr)| Replaced {
             attr: *attr,
-            dir: dir.as_deref(),
+            dir: held.dir(),
         });
         if from.0 != to.0 {
             // What comes here may have been synced: the id must not be younger on the disk than the entry.
@@ -125,7 +135,7 @@ impl<B: Backing> Fs<B> {
         to: (u64, &[u8]),
         mode: RenameMode,
         moved: Attr,
-        target: Option<(Option<Arc<Dir<B>>>, Attr)>,
+        target: Option<(Held<B>, Attr)>,
     ) -> Result<()> {
         match (mode, target) {
             (_, Some((_, other))) if other.ino == moved.ino => Ok(()),
@@ -134,12 +144,13 @@ impl<B: Backing> Fs<B> {
                 self.inodes.moved(moved.ino, from, to)
             }
             (_, target) => {
-                if let Some((dir, was)) = target {
-                    if dir.is_some() {
+                if let Some((held, was)) = &target {
+                    let is_dir = held.dir().is_some();
+                    if is_dir {
                         self.dirs.removed(was.ino)?;
                     }
-                    let last = dir.is_some() || was.nlink <= 1;
-                    if last && dir.is_none() {
+                    let last = is_dir || was.nlink <= 1;
+                    if last && !is_dir {
                         self.note_gone(was.ino)?;
                     }
                     self.inodes.removed(was.ino, to.0, to.1, last)?;
@@ -149,16 +160,12 @@ impl<B: Backing> Fs<B> {
         }
     }
 
-    /// The attributes of an entry, and its handle if it is a directory.
-    fn open_entry(
-        &self,
-        parent: u64,
-        dir: &Dir<B>,
-        name: &[u8],
-    ) -> Result<(Option<Arc<Dir<B>>>, Attr)> {
+    /// An entry that is to be removed or replaced, held, and its attributes.
+    fn open_entry(&self, parent: u64, dir: &Dir<B>, name: &[u8]) -> Result<(Held<B>, Attr)> {
         let (sealed, attr) = dir.lookup(&self.volume, name)?;
         if attr.kind() != Kind::Dir {
-            return Ok((None, attr));
+            let pin = self.volume.backing().pin(dir.handle(), &sealed.entry)?;
+            return Ok((Held::Other(pin), attr));
         }
         let opened = match self.dirs.cached(attr.ino)? {
             Some(open) => open,
@@ -181,7 +188,7 @@ impl<B: Backing> Fs<B> {
             .ino
             == attr.ino;
         if same {
-            Ok((Some(opened), attr))
+            Ok((Held::Dir(opened), attr))
         } else {
             Err(Error::Stale)
         }

@@ -185,7 +185,7 @@ pub trait Backing: Send + std::marker::Sync + 'static {
     type Dir: Send + std::marker::Sync + std::fmt::Debug;
     type File: Send + std::marker::Sync + std::fmt::Debug;
     type Listing: Listing + std::fmt::Debug;
-    type Pin;
+    type Pin: std::fmt::Debug;
 
     /// A handle of the vault's root directory.
     fn root(&self) -> io::Result<Self::Dir>;

@@ -24,6 +24,15 @@ pub struct Replaced<'a, B: Backing> {
     pub dir: Option<&'a Dir<B>>,
 }
 
+/// An entry that was removed. Its inode number is given to no other object before this is dropped: until then all that is
+/// known by the number is to be forgotten.
+#[derive(Debug)]
+pub struct Removed<B: Backing> {
+    /// Before the removal.
+    pub attr: Attr,
+    _pin: B::Pin,
+}
+
 impl<B: Backing> Volume<B> {
     /// Creates a regular file and opens its backing file, which is empty.
     pub fn create_file(&self, dir: &Dir<B>, name: &[u8], mode: u32) -> Result<B::File> {
@@ -156,23 +165,18 @@ impl<B: Backing> Volume<B> {
         Ok(())
     }
 
-    /// Keeps the inode number of an entry from being given to another object until the answer is dropped.
-    pub fn pin(&self, dir: &Dir<B>, name: &[u8]) -> Result<B::Pin> {
-        let sealed = dir.seal(self, name)?;
-        Ok(self.backing().pin(dir.handle(), &sealed.entry)?)
-    }
-
-    /// Removes an entry that is not a directory; answers what its attributes were.
-    pub fn remove(&self, dir: &Dir<B>, name: &[u8]) -> Result<Attr> {
+    /// Removes an entry that is not a directory.
+    pub fn remove(&self, dir: &Dir<B>, name: &[u8]) -> Result<Removed<B>> {
         self.check_writable()?;
         let sealed = dir.seal(self, name)?;
         let backing = self.backing();
+        let pin = backing.pin(dir.handle(), &sealed.entry)?;
         let attr = backing.stat(Target::At(dir.handle(), &sealed.entry))?;
         let far = self.far_target_of(dir, &sealed.entry, &attr)?;
         backing.unlink(dir.handle(), &sealed.entry)?;
         self.drop_far_target(far)?;
         dir.remove_sidecar(self, &sealed);
-        Ok(attr)
+        Ok(Removed { attr, _pin: pin })
     }
 
     /// The id of the far target that goes with the entry when it is removed.

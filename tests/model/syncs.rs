@@ -193,25 +193,27 @@ fn mtime_of(fs: &Fs<Watched>, ino: u64) -> Time {
     fs.getattr(ino).expect("there").mtime
 }
 
-/// The kernel tells the time of a file whenever it syncs it: that waits for no disk but that of the journal.
-#[test]
-fn a_time_is_set_and_a_file_synced_while_what_was_written_is_applied() {
+/// Does `work` with a file whose content is being applied, in a call of this name; what the file's time is then lasts.
+fn while_applying(
+    call: &'static str,
+    prepare: impl FnOnce(&Fs<Watched>, Fh, u64),
+    work: impl FnOnce(&Fs<Watched>, Fh, u64),
+) {
     let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
     fs.fsync(fh, Sync::All).expect("room");
     let ino = ino_of(fs, "file");
-    fs.write(fh, 0, &[2; 100]).expect("room");
+    prepare(fs, fh, ino);
     fs.commit().expect("room");
-    let (time, set) = mtime_set(1_000_000_000);
-    let gate = lab.watch.hold("write_at");
-    std::thread::scope(|scope| {
+    let gate = lab.watch.hold(call);
+    let time = std::thread::scope(|scope| {
         let applying = scope.spawn(|| fs.apply());
         gate.wait_for_one();
-        fs.setattr(CALLER, ino, &set).expect("allowed");
-        fs.fsync(fh, Sync::Data).expect("room");
-        assert_eq!(mtime_of(fs, ino), time);
+        work(fs, fh, ino);
+        let time = mtime_of(fs, ino);
         gate.open();
         applying.join().expect("no panic").expect("room");
+        time
     });
     assert_eq!(mtime_of(fs, ino), time);
     fs.close().expect("room");
@@ -219,32 +221,44 @@ fn a_time_is_set_and_a_file_synced_while_what_was_written_is_applied() {
     assert_eq!(mtime_of(&fs, ino_of(&fs, "file")), time);
 }
 
+/// The kernel tells the time of a file whenever it syncs it: that waits for no disk but that of the journal.
+#[test]
+fn a_time_is_set_and_a_file_synced_while_what_was_written_is_applied() {
+    let write = |fs: &Fs<Watched>, fh, _| fs.write(fh, 0, &[2; 100]).expect("room");
+    while_applying("write_at", write, |fs, fh, ino| {
+        let (time, set) = mtime_set(1_000_000_000);
+        fs.setattr(CALLER, ino, &set).expect("allowed");
+        fs.fsync(fh, Sync::Data).expect("room");
+        assert_eq!(mtime_of(fs, ino), time);
+    });
+}
+
 /// Though it is the same time.
 #[test]
 fn a_time_that_is_set_while_an_older_one_is_applied_waits_for_its_content() {
+    let (time, set) = mtime_set(1_000_000_000);
+    let write = |fs: &Fs<Watched>, fh, ino| {
+        fs.write(fh, 0, &[2; 100]).expect("room");
+        fs.setattr(CALLER, ino, &set).expect("allowed");
+        assert_eq!(mtime_of(fs, ino), time);
+    };
+    while_applying("set_times", write, write);
+}
+
+/// Single chunks among others fill no page.
+#[test]
+fn the_disk_is_told_what_to_read_before_chunks_are_applied() {
     let (fs, lab) = &opened();
     let fh = new_file(fs, ROOT, "file");
+    fs.write(fh, 9000, &[1; 40_000]).expect("room");
     fs.fsync(fh, Sync::All).expect("room");
-    let ino = ino_of(fs, "file");
-    let (time, set) = mtime_set(1_000_000_000);
-    let write = |byte| {
-        fs.write(fh, 0, &[byte; 100]).expect("room");
-        fs.setattr(CALLER, ino, &set).expect("allowed");
-    };
-    write(2);
-    let gate = lab.watch.hold("set_times");
-    std::thread::scope(|scope| {
-        let applying = scope.spawn(|| fs.apply());
-        gate.wait_for_one();
-        write(3);
-        assert_eq!(mtime_of(fs, ino), time);
-        gate.open();
-        applying.join().expect("no panic").expect("room");
-    });
-    assert_eq!(mtime_of(fs, ino), time);
-    fs.close().expect("room");
-    let fs = lab.open();
-    assert_eq!(mtime_of(&fs, ino_of(&fs, "file")), time);
+    for chunk in [1, 4, 7] {
+        fs.write(fh, chunk * 4096, &[2; 4096]).expect("room");
+    }
+    fs.commit().expect("room");
+    lab.watch.take();
+    fs.apply().expect("room");
+    assert_eq!(lab.watch.take(), "set_times*1 will_read*3 write_at*3");
 }
 
 /// A sync of content after a write to the kernel's cache, which sets the time of change, has nothing else to wait for.

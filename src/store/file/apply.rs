@@ -127,8 +127,7 @@ impl<B: Backing> DataFile<B> {
 
     /// Whether content waits in the overlay.
     pub fn is_pending(&self) -> bool {
-        let state = self.state();
-        !state.overlay.is_empty() || state.cut_pending
+        self.state().is_pending()
     }
 
     /// Writes what is in the overlay to the backing file, after it was committed. What fails stays in the overlay.
@@ -164,7 +163,7 @@ impl<B: Backing> DataFile<B> {
         };
         let work = {
             let mut state = self.state();
-            if state.overlay.is_empty() && !state.cut_pending {
+            if !state.is_pending() {
                 return Ok(());
             }
             state.applying = state.mtime.take();
@@ -195,8 +194,9 @@ impl<B: Backing> DataFile<B> {
             state.cut_pending = false;
         }
         // A time that was set meanwhile waits for the content written meanwhile, if there is any.
-        let settled = state.overlay.is_empty() && !state.cut_pending;
-        state.applying = state.mtime.take_if(|_| settled);
+        if !state.is_pending() {
+            state.applying = state.mtime.take();
+        }
         drop(state);
         journal.count_overlay(0, removed as u64);
         let done = self.put_mtime(volume);
@@ -298,8 +298,7 @@ impl<B: Backing> DataFile<B> {
     /// Keeps the modification time for later if content waits. Answers what is left to be set now.
     fn defer(&self, volume: &Volume<B>, mtime: SetTime) -> SetTime {
         let mut state = self.state();
-        let waits = !state.overlay.is_empty() || state.cut_pending;
-        if mtime == SetTime::Keep || !waits || volume.journal().is_none() {
+        if mtime == SetTime::Keep || !state.is_pending() || volume.journal().is_none() {
             return mtime;
         }
         let now = Time::now();

@@ -129,6 +129,11 @@ struct InTurn {
 }
 
 impl State {
+    /// Whether anything waits to be applied.
+    fn is_pending(&self) -> bool {
+        !self.overlay.is_empty() || self.cut_pending
+    }
+
     /// What holds in `turn`. Everything written before it is stable.
     fn turn_state(&mut self, turn: u64) -> &mut InTurn {
         if self.turn.turn != turn {

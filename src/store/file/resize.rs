@@ -19,30 +19,20 @@ pub enum Clear {
     ZeroRange,
 }
 
-/// What becomes of a file that is longer than the new size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Longer {
-    Cut,
-    Keep,
+/// Whether a file may get this size.
+fn check_size<B: Backing>(volume: &Volume<B>, new: u64) -> Result<()> {
+    volume.check_writable()?;
+    match new > geometry::MAX_PLAIN_SIZE {
+        true => Err(Error::TooLarge),
+        false => Ok(()),
+    }
 }
 
 impl<B: Backing> DataFile<B> {
     /// Sets the plaintext size. What is added reads as zeros.
     pub fn set_size(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
-        self.resize(change, new, Longer::Cut)
-    }
-
-    /// Sets the plaintext size of a file that is shorter, whoever else makes it longer meanwhile.
-    pub fn extend(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
-        self.resize(change, new, Longer::Keep)
-    }
-
-    fn resize(&self, change: &Change<'_, B>, new: u64, longer: Longer) -> Result<()> {
         let volume = change.volume;
-        volume.check_writable()?;
-        if new > geometry::MAX_PLAIN_SIZE {
-            return Err(Error::TooLarge);
-        }
+        check_size(volume, new)?;
         let damaged = match self.ensure_last(volume) {
             // Whoever throws all of the content away may do so whatever it has become.
             Err(Error::Damaged { .. }) if new == 0 => true,
@@ -53,10 +43,20 @@ impl<B: Backing> DataFile<B> {
             return self.shrink(change, size, 0);
         }
         match new.cmp(&size) {
-            std::cmp::Ordering::Less if longer == Longer::Keep => Ok(()),
             std::cmp::Ordering::Less => self.shrink(change, size, new),
             std::cmp::Ordering::Greater => self.grow(change, size, new),
             std::cmp::Ordering::Equal => Ok(()),
+        }
+    }
+
+    /// The same of a file that is shorter, whoever else makes it longer meanwhile.
+    pub fn extend(&self, change: &Change<'_, B>, new: u64) -> Result<()> {
+        check_size(change.volume, new)?;
+        self.ensure_last(change.volume)?;
+        let (size, _held) = self.lock_ends(change.volume, new);
+        match new > size {
+            true => self.grow(change, size, new),
+            false => Ok(()),
         }
     }
 
