@@ -75,6 +75,12 @@ fn the_mount_table_shows_type_and_vault_and_safe_defaults() {
         "{}",
         entry.options
     );
+    // Tests run as root, whom no mode stops.
+    assert!(
+        !entry.super_options.contains("default_permissions"),
+        "{}",
+        entry.super_options
+    );
     assert!(
         !entry.super_options.contains("allow_other"),
         "{}",
@@ -102,11 +108,13 @@ fn mount_options_reach_the_kernel() {
         "{}",
         entry.options
     );
-    assert!(
-        entry.super_options.contains("allow_other"),
-        "{}",
-        entry.super_options
-    );
+    for word in ["allow_other", "default_permissions"] {
+        assert!(
+            entry.super_options.contains(word),
+            "{}",
+            entry.super_options
+        );
+    }
     assert_eq!(entry.source, "ct,scans");
     mount.umount();
 }

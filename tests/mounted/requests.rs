@@ -44,22 +44,38 @@ struct Requests {
     dir: TempDir,
 }
 
+/// strace(1) at work on the daemon; it ends with that at the latest.
+pub fn strace(place: &Place<'_>, options: &[&str], to: &Path) -> Child {
+    let mut strace = Command::new("strace")
+        .arg("-f")
+        .args(options)
+        .arg("-p")
+        .arg(place.mount().pid().to_string())
+        .arg("-o")
+        .arg(to)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace is installed");
+    let said = strace.stderr.take().expect("piped");
+    let mut said = BufReader::new(said).lines().map_while(Result::ok);
+    assert!(said.any(|line| line.contains("attached")), "strace cannot");
+    // Read on, so that it does not block on what it says.
+    std::thread::spawn(move || said.for_each(drop));
+    strace
+}
+
+pub fn detach(mut strace: Child) {
+    let pid = strace.id().to_string();
+    let ended = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(ended.expect("kill(1)").success());
+    strace.wait().expect("a child");
+}
+
 impl Requests {
     fn of(place: &Place<'_>) -> Self {
         let dir = TempDir::new();
-        let mut strace = Command::new("strace")
-            .args(["-f", "-y", "-xx", "-s", "8", "-e", "trace=read", "-p"])
-            .arg(place.mount().pid().to_string())
-            .arg("-o")
-            .arg(dir.join("trace"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed");
-        let said = strace.stderr.take().expect("piped");
-        let mut said = BufReader::new(said).lines().map_while(Result::ok);
-        assert!(said.any(|line| line.contains("attached")), "strace cannot");
-        // Read on, so that it does not block on what it says.
-        std::thread::spawn(move || said.for_each(drop));
+        let shown = ["-y", "-xx", "-s", "8", "-e", "trace=read"];
+        let strace = strace(place, &shown, &dir.join("trace"));
         // What a thread of the daemon was waiting for when strace came is not shown: each has to do something first.
         let since = Instant::now();
         while threads_seen(&dir.join("trace")) < THREADS {
@@ -71,11 +87,8 @@ impl Requests {
 
     /// What has come, as `name*count` in alphabetical order. What nobody waits for (FORGET, RELEASE) is not counted, nor
     /// the SETATTR with which the kernel tells a time that has moved on with its clock.
-    fn take(mut self) -> String {
-        let pid = self.strace.id().to_string();
-        let ended = Command::new("kill").args(["-INT", &pid]).status();
-        assert!(ended.expect("kill(1)").success());
-        self.strace.wait().expect("a child");
+    fn take(self) -> String {
+        detach(self.strace);
         let mut counts = BTreeMap::new();
         let trace = fs::read_to_string(self.dir.join("trace")).expect("strace wrote it");
         for line in trace.lines() {

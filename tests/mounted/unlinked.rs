@@ -10,6 +10,7 @@ use rustix::fs::{
 };
 
 use crate::fixture::{DATA_KINDS, PLAIN, Place, assert_errno, bytes, on_each};
+use crate::requests::{detach, strace};
 
 fn unlinked(path: &Path, content: &[u8]) -> File {
     fs::write(path, content).expect("free");
@@ -174,5 +175,46 @@ fn a_removed_directory_stays_usable_for_its_holder_and_empty() {
         let made = rustix::fs::mkdirat(&dir, "sub", Mode::RWXU);
         assert_errno(made, libc::ENOENT);
         assert!(is_empty(place));
+    });
+}
+
+/// The filesystem below gives the number of a file away as soon as that is gone: who makes another one then gets it while
+/// the daemon, which is slow here, has not heard of the removal yet.
+#[test]
+fn a_file_made_beside_a_removal_has_nothing_of_the_removed_one() {
+    const FILES: usize = 150;
+    PLAIN.run(|place| {
+        let slow = "inject=unlinkat,renameat,renameat2:delay_exit=3000";
+        let traced = "trace=unlinkat,renameat,renameat2";
+        let strace = strace(place, &["-e", traced, "-e", slow], Path::new("/dev/null"));
+        for dir in ["removed", "made"] {
+            fs::create_dir(place.join(dir)).expect("free");
+        }
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                for i in 0..FILES {
+                    let (old, new) = (place.join("removed/old"), place.join("removed/new"));
+                    fs::write(&old, [b'a'; 4096]).expect("room");
+                    match i % 2 {
+                        0 => fs::remove_file(&old).expect("there"),
+                        _ => fs::rename(&old, &new).expect("there"),
+                    }
+                }
+            });
+            for i in 0.. {
+                let path = place.join(format!("made/{i}"));
+                fs::write(&path, [b'b'; 500]).expect("room");
+                assert!(fs::read(&path).expect("there") == [b'b'; 500], "file {i}");
+                if remover.is_finished() {
+                    break;
+                }
+            }
+        });
+        detach(strace);
+        place.remount();
+        for made in fs::read_dir(place.join("made")).expect("there") {
+            let content = fs::read(made.expect("readable").path()).expect("there");
+            assert!(content == [b'b'; 500]);
+        }
     });
 }
